@@ -1,0 +1,25 @@
+"""The compatibility layer: one module per gap between MiniStack and AWS.
+
+Every module has ``apply()``, asserts on the symbol it replaces and has a conformance test in
+``tests/stage/conformance/`` on the AWS behaviour it restores, so that an upgrade of the engine says at once
+what changed.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+ENGINE_VERSION = "1.5.33"
+
+
+def apply(app: Any) -> Any:
+    """Patch the imported engine and return the ASGI application to serve.
+
+    Raises:
+        RuntimeError: the installed engine is not the version these patches were written against.
+    """
+    found = version("ministack")
+    if found != ENGINE_VERSION:
+        raise RuntimeError(f"the compatibility layer is for ministack {ENGINE_VERSION}, not {found}: install that")
+    return app

@@ -1,0 +1,79 @@
+"""The engine process: MiniStack, served by uvicorn on loopback, with our compatibility layer applied.
+
+Run as ``python -m sluice_harness.engine --port N --state DIR``; `sluice_harness.stage` starts and stops it.
+It ends when its standard input closes, so a stage whose owner was killed takes its workers with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+REGION = "us-east-1"
+ACCOUNT = "000000000000"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve until standard input closes or a signal arrives."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--state", type=Path, required=True, help="folder for worker code, logs and objects")
+    options = parser.parse_args(argv)
+    _set_environment(options.port, options.state)
+    asyncio.run(_serve(options.port))
+
+
+def _set_environment(port: int, state: Path) -> None:
+    """Configure MiniStack, which reads its settings at import; Lambda workers inherit what is left."""
+    keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LC_ALL") if name in os.environ}
+    os.environ.clear()
+    os.environ.update(
+        keep,
+        AUTH="true",
+        AWS_DEFAULT_REGION=REGION,
+        MINISTACK_REGION=REGION,
+        BIND_HOST="127.0.0.1",
+        GATEWAY_PORT=str(port),
+        MINISTACK_HOST="127.0.0.1",
+        IOT_MTLS_ENABLED="0",
+        SFTP_ENABLED="0",
+        LOG_LEVEL="WARNING",
+        TMPDIR=str(state),
+    )
+
+
+async def _serve(port: int) -> None:
+    import uvicorn  # noqa: PLC0415 - after the environment is set
+    from ministack.app import app  # noqa: PLC0415
+
+    from sluice_harness import compat  # noqa: PLC0415
+
+    config = uvicorn.Config(
+        compat.apply(app),
+        host="127.0.0.1",
+        port=port,
+        date_header=False,  # MiniStack sends its own; a second Date header fails the CDK CLI
+        server_header=False,
+        log_level="warning",
+        lifespan="on",
+    )
+    server = uvicorn.Server(config)
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _stop_at_eof, server)
+    await server.serve()
+
+
+def _stop_at_eof(server: object) -> None:
+    if not sys.stdin.buffer.read1(1):  # type: ignore[attr-defined]
+        server.should_exit = True  # type: ignore[attr-defined]
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The CDK app: one definition for AWS and for the local stage."""
