@@ -1,0 +1,113 @@
+"""The executor port: the only way work begins.
+
+The default executor hands jobs to the work queue, whose consumer is the batch simulator.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sluice_core.jobs import JobKey, Submission
+from sluice_core.requests import MalformedMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
+
+# SendMessageBatch: ten entries, 1 MiB in all (Amazon SQS, "Quotas related to messages").
+_BATCH_ENTRIES = 10
+_BATCH_BYTES = 1_048_576
+
+
+class Executor(Protocol):
+    """Starts work for jobs that are on record."""
+
+    def start(self, submissions: Sequence[Submission]) -> set[JobKey]:
+        """Start each job and return the keys of those that did not start and may be tried again."""
+        ...
+
+
+class WorkQueueExecutor:
+    """The ``lambda`` executor: one message a job on the work queue.
+
+    The message group is the owner, so that SQS's fair queues keep one busy owner from delaying the rest.
+    """
+
+    def __init__(self, sqs: SQSClient, queue_url: str) -> None:
+        self._sqs = sqs
+        self._queue_url = queue_url
+
+    def start(self, submissions: Sequence[Submission]) -> set[JobKey]:
+        """Enqueue each job; the keys returned are of those that SQS refused.
+
+        Raises
+        ------
+        botocore.exceptions.ClientError
+            The whole call failed; nothing of it is known to be queued.
+
+        """
+        refused: set[JobKey] = set()
+        for entries in _within_limits(submissions):
+            answer = self._sqs.send_message_batch(
+                QueueUrl=self._queue_url, Entries=[_entry(n, one) for n, one in enumerate(entries)]
+            )
+            refused.update(entries[int(failure["Id"])].key for failure in answer.get("Failed", []))
+        return refused
+
+
+def read_work_message(body: str) -> Submission:
+    """Return the job in a work-queue message.
+
+    Raises
+    ------
+    MalformedMessage
+        The message was not written by `WorkQueueExecutor`.
+
+    """
+    try:
+        message = json.loads(body)
+        return Submission(
+            key=JobKey(message["owner"], message["jobId"]),
+            job_type=message["jobType"],
+            parameters=message["parameters"],
+            submitted_at=int(message["submittedAt"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise MalformedMessage("not a work message of this version") from error
+
+
+def _entry(number: int, submission: Submission) -> SendMessageBatchRequestEntryTypeDef:
+    return {
+        "Id": str(number),
+        "MessageBody": _message(submission),
+        "MessageGroupId": submission.key.owner,
+    }
+
+
+def _message(submission: Submission) -> str:
+    message: Mapping[str, Any] = {
+        "owner": submission.key.owner,
+        "jobId": submission.key.job_id,
+        "jobType": submission.job_type,
+        "parameters": submission.parameters,
+        "submittedAt": submission.submitted_at,
+    }
+    return json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+
+
+def _within_limits(submissions: Sequence[Submission]) -> Iterator[list[Submission]]:
+    """Cut into batches that SQS accepts, by number and by size."""
+    batch: list[Submission] = []
+    size = 0
+    for submission in submissions:
+        length = len(_message(submission).encode())
+        if batch and (len(batch) == _BATCH_ENTRIES or size + length > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(submission)
+        size += length
+    if batch:
+        yield batch

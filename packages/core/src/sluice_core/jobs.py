@@ -1,0 +1,134 @@
+"""The job: its states, its identity, and the shapes a client sees.
+
+Nothing here touches AWS, so the authorizer and the gateway's schema can use it without a cold start's worth
+of boto3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CLIENT_TOKEN_PATTERN = r"^[A-Za-z0-9-]{16,64}$"
+# Made at the gateway: <epoch ms>-<request id>-<owner tag>. A client token may take the same form.
+_GATEWAY_ID = re.compile(r"(?P<ms>[0-9]{13})-[0-9a-f-]{36}-(?P<tag>[0-9a-f]{8})")
+_CLOCK_SKEW_MS = 60_000
+
+
+class JobStatus(StrEnum):
+    """Where a job stands; the last three are its end states."""
+
+    SUBMITTED = "SUBMITTED"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the job has yet to reach an end state."""
+        return self in (JobStatus.SUBMITTED, JobStatus.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class JobKey:
+    """What names one job: ids are scoped to their owner."""
+
+    owner: str
+    job_id: str
+
+    def __str__(self) -> str:
+        return f"{self.owner}#{self.job_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job failed, in words its client can act on."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """Where a result lies: an S3 object key, its media type and its size in bytes."""
+
+    object_key: str
+    content_type: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A job as its client asked for it.
+
+    Attributes
+    ----------
+    submitted_at : int
+        When the gateway took the request, in epoch milliseconds.
+
+    """
+
+    key: JobKey
+    job_type: str
+    parameters: Mapping[str, Any]
+    submitted_at: int
+
+    @property
+    def digest(self) -> str:
+        """What tells one request from another under the same token; the row keeps this, not the payload."""
+        canonical = json.dumps([self.job_type, self.parameters], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job's row. Times are epoch milliseconds.
+
+    Attributes
+    ----------
+    attempt : str or None
+        The token of the claim that runs it; only its holder may end or release the job.
+    attempts : int
+        How often it was claimed.
+    lease_until : int or None
+        Until when that claim holds; afterwards anyone may claim the job anew.
+
+    """
+
+    key: JobKey
+    job_type: str
+    status: JobStatus
+    submitted_at: int
+    digest: str
+    attempts: int = 0
+    attempt: str | None = None
+    lease_until: int | None = None
+    started_at: int | None = None
+    ended_at: int | None = None
+    result: StoredResult | None = None
+    error: JobError | None = None
+
+
+def owner_tag(owner: str) -> str:
+    """Eight hex digits that bind a gateway-made id to its owner, so that a stranger's id is a plain 404."""
+    return hashlib.sha256(owner.encode()).hexdigest()[:8]
+
+
+def may_be_queued(key: JobKey, now_ms: int, retention_s: int) -> bool:
+    """Whether an unrecorded job may still wait in the request queue.
+
+    True only for a gateway-made id of this very owner whose time lies within the queue's retention.
+    """
+    found = _GATEWAY_ID.fullmatch(key.job_id)
+    if not found or found["tag"] != owner_tag(key.owner):
+        return False
+    age_ms = now_ms - int(found["ms"])
+    return -_CLOCK_SKEW_MS <= age_ms < retention_s * 1000

@@ -1,0 +1,114 @@
+"""What a client may submit: one JSON schema, which the gateway enforces as its model and core checks again."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import fastjsonschema
+
+from sluice_core.jobs import CLIENT_TOKEN_PATTERN, JobKey, Submission
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sluice_core.workloads import Workload
+
+DEFAULT_JOB_TYPE = "weather-report"
+
+
+class MalformedMessage(Exception):  # noqa: N818 - named for what it is
+    """A queue message of a shape nobody here wrote; it belongs in the dead-letter queue."""
+
+
+class InvalidRequest(Exception):  # noqa: N818
+    """A request that passed the queue but not the schema.
+
+    Attributes
+    ----------
+    submission : Submission
+        The request without its parameters, enough to record why the job failed.
+
+    """
+
+    def __init__(self, submission: Submission, message: str) -> None:
+        super().__init__(message)
+        self.submission = submission
+
+
+def request_schema(workloads: Mapping[str, Workload]) -> dict[str, Any]:
+    """Return the JSON schema (draft 4, which API Gateway models use) of a submission's body.
+
+    Each job type brings the schema of its own parameters; the default job type applies where none is named.
+    """
+    schema: dict[str, Any] = {
+        "$schema": "http://json-schema.org/draft-04/schema#",
+        "title": "SubmitJobRequest",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "jobType": {"type": "string", "enum": sorted(workloads)},
+            "parameters": {"type": "object"},
+            "clientToken": {"type": "string", "pattern": CLIENT_TOKEN_PATTERN},
+        },
+    }
+    if len(workloads) == 1:
+        # Said outright, so that a refusal names the parameter and not "anyOf".
+        schema["properties"]["parameters"] = dict(next(iter(workloads.values())).parameters_schema)
+    else:
+        schema["anyOf"] = [_one_type(name, workload) for name, workload in sorted(workloads.items())]
+    return schema
+
+
+def _one_type(name: str, workload: Workload) -> dict[str, Any]:
+    properties = {"jobType": {"enum": [name]}, "parameters": dict(workload.parameters_schema)}
+    required = {} if name == DEFAULT_JOB_TYPE else {"required": ["jobType"]}
+    return {"properties": properties, **required}
+
+
+class SubmissionParser:
+    """Reads submissions off the request queue, whose messages the gateway's template writes."""
+
+    def __init__(self, workloads: Mapping[str, Workload]) -> None:
+        self._validate: Callable[[Any], Any] = fastjsonschema.compile(request_schema(workloads))
+
+    def parse(self, record: Mapping[str, Any]) -> Submission:
+        """Return the submission in one SQS event record.
+
+        Raises
+        ------
+        MalformedMessage
+            The message attributes that the gateway sets are missing or wrong.
+        InvalidRequest
+            The body is not what the schema allows.
+
+        """
+        key, submitted_at = _provenance(record)
+        refused = Submission(key, DEFAULT_JOB_TYPE, {}, submitted_at)
+        try:
+            body = json.loads(record["body"])
+            self._validate(body)
+        except (ValueError, fastjsonschema.JsonSchemaValueException) as error:
+            raise InvalidRequest(refused, _explain(error)) from error
+        return Submission(
+            key, body.get("jobType", DEFAULT_JOB_TYPE), body.get("parameters", {}), submitted_at
+        )
+
+
+def _provenance(record: Mapping[str, Any]) -> tuple[JobKey, int]:
+    """Owner, id and time, which the gateway takes from its own context, never from the client's body."""
+    try:
+        attributes = record["messageAttributes"]
+        owner, job_id, submitted_at = (
+            attributes[name]["stringValue"] for name in ("owner", "jobId", "submittedAt")
+        )
+        return JobKey(owner, job_id), int(submitted_at)
+    except (KeyError, TypeError, ValueError) as error:
+        raise MalformedMessage("the request lacks owner, jobId or submittedAt") from error
+
+
+def _explain(error: ValueError) -> str:
+    """Name the rule that was broken; never the value, which is the client's payload."""
+    if isinstance(error, fastjsonschema.JsonSchemaValueException):
+        return f"{error.name or 'data'} breaks the rule {error.rule!r} of the request schema"
+    return "the body is not JSON"

@@ -1,0 +1,110 @@
+"""The result store: one S3 object a finished attempt, read by clients through presigned URLs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+
+from sluice_core.jobs import StoredResult
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from sluice_core.jobs import JobKey
+    from sluice_core.workloads import WorkResult
+
+# The default CRC32 costs a quarter of a put's CPU, and TLS and S3's own checks guard the body already.
+S3_CONFIG = Config(
+    signature_version="s3v4",
+    request_checksum_calculation="when_required",
+    response_checksum_validation="when_required",
+)
+DOWNLOAD_SECONDS = 900
+_SESSION_SECONDS = 3600  # the longest a role assumed from a role may live (IAM, "Role chaining")
+
+
+class ResultWriter:
+    """Writes results; used by whatever runs the work."""
+
+    def __init__(self, s3: S3Client, bucket: str) -> None:
+        self._s3 = s3
+        self._bucket = bucket
+
+    def put(self, key: JobKey, attempt: str, result: WorkResult) -> StoredResult:
+        """Store one attempt's result. Each attempt has a key of its own, so that none overwrites another's.
+
+        Raises
+        ------
+        botocore.exceptions.ClientError
+            S3 refused; the attempt may be repeated.
+
+        """
+        object_key = f"results/{key.owner}/{key.job_id}/{attempt}.{result.extension}"
+        self._s3.put_object(
+            Bucket=self._bucket,
+            Key=object_key,
+            Body=result.body,
+            ContentType=result.content_type,
+            ContentDisposition=f'attachment; filename="{key.job_id}.{result.extension}"',
+        )
+        return StoredResult(object_key, result.content_type, len(result.body))
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A presigned URL and the epoch second at which it stops working."""
+
+    url: str
+    expires_at: int
+
+
+class DownloadSigner:
+    """Presigns downloads with a role of its own, which can read results and do nothing else.
+
+    A presigned URL dies with the credentials that signed it, and a function's own credentials do not say when
+    that is (Amazon S3, "Sharing objects with presigned URLs"). The assumed session's end is known, and it is
+    renewed before a URL could outlive it.
+    """
+
+    def __init__(self, role_arn: str, bucket: str) -> None:
+        self._role_arn = role_arn
+        self._bucket = bucket
+        self._session_end = 0.0
+        self._s3: S3Client | None = None
+
+    def sign(self, result: StoredResult) -> Download:
+        """Return a URL that works for 15 minutes without credentials.
+
+        Raises
+        ------
+        botocore.exceptions.ClientError
+            The signing role cannot be assumed.
+
+        """
+        now = int(time.time())
+        url = self._client(now).generate_presigned_url(
+            "get_object",
+            Params={"Bucket": self._bucket, "Key": result.object_key},
+            ExpiresIn=DOWNLOAD_SECONDS,
+        )
+        return Download(url, now + DOWNLOAD_SECONDS)
+
+    def _client(self, now: int) -> S3Client:
+        if self._s3 is None or self._session_end < now + DOWNLOAD_SECONDS:
+            answer = boto3.client("sts").assume_role(
+                RoleArn=self._role_arn, RoleSessionName="download", DurationSeconds=_SESSION_SECONDS
+            )
+            session = answer["Credentials"]
+            self._session_end = session["Expiration"].timestamp()
+            self._s3 = boto3.client(
+                "s3",
+                config=S3_CONFIG,
+                aws_access_key_id=session["AccessKeyId"],
+                aws_secret_access_key=session["SecretAccessKey"],
+                aws_session_token=session["SessionToken"],
+            )
+        return self._s3

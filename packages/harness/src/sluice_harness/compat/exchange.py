@@ -1,0 +1,249 @@
+"""One API Gateway request and what is known about it: the `$context` that everything else reads.
+
+MiniStack makes a new request id for each place that shows one (the gateway response, the Lambda event, the
+response header), takes the caller's address from a header the caller may write, and sets none of the
+forwarding headers. AWS has one `$context` per request, whose ids appear everywhere, and sets
+`X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Port` and `X-Amzn-Trace-Id` itself ("Variables for data
+transformations for API Gateway", "Input format of a Lambda function for proxy integration"). This module
+makes that `$context` at the gateway's entry and keeps it in a context variable for the other modules; it also
+refuses bodies over the gateway's 10 MB ("Amazon API Gateway quotas").
+"""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import os
+import time
+import uuid
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ministack import app as engine_app
+from ministack.core import responses
+from ministack.services import apigateway_v1 as gateway
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+BODY_LIMIT = 10 * 1024 * 1024
+
+Response = tuple[int, dict[str, Any], bytes]
+
+
+@dataclass
+class Exchange:
+    """A request on its way through the gateway."""
+
+    context: dict[str, Any]
+    headers: dict[str, str]
+    query: dict[str, list[str]]
+    body: bytes
+    stage: dict[str, Any] = field(default_factory=dict)
+    path_params: dict[str, str] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
+    integration: dict[str, Any] = field(default_factory=dict)
+    """Status and latency of the integration's own answer, for the access log."""
+
+    def lookup(self, name: str) -> Any:
+        """The value of ``context.a.b`` or ``a.b``, None where there is none."""
+        value: Any = self.context
+        for part in name.removeprefix("context.").split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
+
+
+_current: ContextVar[Exchange] = ContextVar("sluice_exchange")
+_client_path: ContextVar[str] = ContextVar("sluice_client_path", default="")
+
+finished: list[Callable[[Exchange, Response], None]] = []
+"""Called with every exchange and its answer; the access log registers itself here."""
+
+
+def current() -> Exchange:
+    """The exchange this task is serving."""
+    return _current.get()
+
+
+def require_parameters(function: Callable[..., Any], *expected: str) -> None:
+    """Refuse to patch a function whose parameters are not the ones its replacement was written for.
+
+    Raises:
+        RuntimeError: the function takes other parameters.
+    """
+    found = tuple(inspect.signature(function).parameters)[: len(expected)]
+    if found != expected:
+        raise RuntimeError(f"{function.__module__}.{function.__name__} takes {found}, not {expected}")
+
+
+def apply() -> None:
+    """Give every gateway request one `$context`."""
+    entry = engine_app._handle_execute_api_request
+    scoped = ("api_id", "stage_name", "method", "path", "headers", "body", "query_params")
+    require_parameters(entry, "host", "path", "method", "headers", "body", "query_params", "raw_path")
+    require_parameters(gateway._handle_execute_in_scope, *scoped, "owner_account_id", "owner_region")
+    require_parameters(gateway._execute_in_scope, "request", *scoped)
+    require_parameters(gateway._authorize_request_v1, "api_id", "stage_name", "method_obj", "method")
+    engine_app._handle_execute_api_request = _remember_path(entry)
+    gateway._handle_execute_in_scope = _serve
+    gateway._authorize_request_v1 = _remember_authorizer(gateway._authorize_request_v1)
+    gateway._build_lambda_event_v1 = _with_request_context(gateway._build_lambda_event_v1)
+
+
+def _remember_path(original: Any) -> Any:
+    async def handle(host: str, path: str, *args: Any, raw_path: str | None = None, **options: Any) -> Any:
+        _client_path.set(raw_path or path)
+        return await original(host, path, *args, raw_path=raw_path, **options)
+
+    return handle
+
+
+async def _serve(
+    api_id: str,
+    stage_name: str,
+    method: str,
+    path: str,
+    headers: dict[str, str] | None,
+    body: bytes,
+    query_params: dict[str, list[str]] | None,
+    account: str,
+    region: str,
+) -> Response:
+    """Do what the engine's `_handle_execute_in_scope` does, with one request id and a full `$context`."""
+    stage = gateway._stages_v1.get(api_id, {}).get(stage_name)
+    exchange = _begin(dict(headers or {}), dict(query_params or {}), body or b"")
+    exchange.stage = stage or {}
+    exchange.context.update(
+        accountId=account, apiId=api_id, stage=stage_name, httpMethod=method, path=_client_path.get() or path
+    )
+    exchange.context["deploymentId"] = exchange.stage.get("deploymentId")
+    request = {
+        "api_id": api_id,
+        "stage_name": stage_name,
+        "stage": stage,
+        "headers": exchange.headers,
+        "query_params": exchange.query,
+        "path_params": {},
+        "resource_path": "",
+        "request_id": exchange.context["requestId"],
+    }
+    token = _current.set(exchange)
+    try:
+        if stage and len(exchange.body) > BODY_LIMIT:
+            response = gateway._gw_error("REQUEST_TOO_LARGE", "Request Too Long")
+        else:
+            response = await gateway._execute_in_scope(
+                request, api_id, stage_name, method, path, exchange.headers, body, exchange.query, account, region
+            )
+        exchange.context["resourcePath"] = request["resource_path"]
+        if isinstance(response, gateway._GatewayError):
+            response = _answer_error(exchange, response, request)
+        return _finish(exchange, response)
+    finally:
+        _current.reset(token)
+
+
+def _begin(headers: dict[str, str], query: dict[str, list[str]], body: bytes) -> Exchange:
+    source = responses.get_request_client_ip()
+    host = headers.get("host", "")
+    now = time.time()
+    trace = headers.get("x-amzn-trace-id") or f"Root=1-{int(now):08x}-{os.urandom(12).hex()}"
+    headers["x-forwarded-for"] = source  # the peer's address: a header of the client's own proves nothing
+    headers["x-forwarded-proto"] = "http"
+    headers["x-forwarded-port"] = host.rpartition(":")[2] if ":" in host else "80"
+    headers["x-amzn-trace-id"] = trace
+    context = {
+        "requestId": str(uuid.uuid4()),
+        "extendedRequestId": base64.b64encode(os.urandom(11)).decode(),
+        "requestTime": time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(now)),
+        "requestTimeEpoch": int(now * 1000),
+        "protocol": "HTTP/1.1",
+        "domainName": host,
+        "domainPrefix": host.partition(".")[0],
+        "xrayTraceId": trace,
+        "identity": {"sourceIp": source, "userAgent": headers.get("user-agent", "")},
+        "authorizer": {},
+        "error": {},
+        "requestOverride": {"header": {}, "path": {}, "querystring": {}},
+        "responseOverride": {"header": {}},
+    }
+    return Exchange(context, headers, query, body)
+
+
+def _answer_error(exchange: Exchange, error: Any, request: dict[str, Any]) -> Response:
+    text = error.message
+    known = exchange.context["error"]
+    known.update(message=text, messageString=None if text is None else f'"{text}"')
+    known["responseType"] = error.response_type
+    status, headers, body = gateway._gateway_error_response(error, request)
+    return status, headers, body
+
+
+def _finish(exchange: Exchange, response: Response) -> Response:
+    status, headers, body = response
+    headers["x-amzn-requestid"] = exchange.context["requestId"]
+    headers["x-amz-apigw-id"] = exchange.context["extendedRequestId"]
+    exchange.context["status"] = status
+    for observer in finished:
+        observer(exchange, (status, headers, body))
+    return status, headers, body
+
+
+def _remember_authorizer(original: Any) -> Any:
+    async def authorize(
+        api_id: str,
+        stage_name: str,
+        method_obj: dict[str, Any],
+        method: str,
+        request_path: str,
+        resource: dict[str, Any],
+        headers: Mapping[str, str],
+        body: bytes,
+        query_params: Mapping[str, list[str]],
+        path_params: dict[str, str] | None,
+        *rest: Any,
+    ) -> Any:
+        exchange = current()
+        exchange.context.update(resourceId=resource["id"], resourcePath=resource["path"])
+        exchange.path_params = dict(path_params or {})
+        error, authorizer = await original(
+            api_id,
+            stage_name,
+            method_obj,
+            method,
+            request_path,
+            resource,
+            headers,
+            body,
+            query_params,
+            path_params,
+            *rest,
+        )
+        exchange.context["authorizer"] = dict(authorizer or {})
+        return error, authorizer
+
+    return authorize
+
+
+_EVENT_FIELDS = (
+    "requestId",
+    "extendedRequestId",
+    "requestTime",
+    "requestTimeEpoch",
+    "path",
+    "domainName",
+    "domainPrefix",
+)
+
+
+def _with_request_context(original: Any) -> Any:
+    def build(*args: Any, **options: Any) -> dict[str, Any]:
+        event: dict[str, Any] = original(*args, **options)
+        known = current().context
+        event["requestContext"].update({name: known[name] for name in _EVENT_FIELDS})
+        event["requestContext"]["deploymentId"] = known["deploymentId"]
+        event["requestContext"]["identity"]["sourceIp"] = known["identity"]["sourceIp"]
+        return event
+
+    return build

@@ -1,0 +1,266 @@
+"""The messages of one standard queue, ordered so that no operation looks at more messages than it touches.
+
+A message is in one of three states: *ready* (a receiver may have it), *delayed* (not yet) or *in flight*
+(received, and invisible until its visibility timeout ends). Ready messages wait in a heap by arrival, hidden
+ones in a heap by the time they become ready, and all of them in a heap by age for retention. An entry that
+left a heap's state stays there as a stale row that its next pop skips; a heap that is mostly stale is rebuilt.
+
+Receipt handles name the entry and the number of its receive, so a handle is looked up, never searched for,
+and one that was valid once is told apart from one that never was.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+import itertools
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+Message = dict[str, Any]
+
+BACK_OF_QUEUE_AFTER = 3
+STALE_ROWS_KEPT = 256
+
+
+class State(enum.Enum):
+    """Where a message is between its arrival and its end."""
+
+    READY = enum.auto()
+    DELAYED = enum.auto()
+    IN_FLIGHT = enum.auto()
+    GONE = enum.auto()
+
+
+class Handle(enum.Enum):
+    """What a receipt handle refers to."""
+
+    UNKNOWN = enum.auto()  # this queue never gave it out
+    OUTDATED = enum.auto()  # its message is gone, or was received again
+    VISIBLE = enum.auto()  # its message's visibility timeout has ended
+    CURRENT = enum.auto()
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """A stored message and what the queue knows about it."""
+
+    message: Message
+    number: int  # its key in the queue
+    order: int  # its place among the ready ones
+    due: float = 0.0  # when it becomes ready, while it is hidden
+    state: State = State.GONE
+    receives: int = 0
+
+
+@dataclass(frozen=True)
+class Redrive:
+    """The queue's redrive policy: after this many receives a message goes to ``move``."""
+
+    max_receives: int
+    move: Callable[[Message], None]
+
+
+class MessageStore:
+    """A standard queue's messages; stands in for the engine's list, and is safe between threads."""
+
+    def __init__(self, messages: Iterable[Message] = ()) -> None:
+        self._lock = threading.RLock()
+        self._token = uuid.uuid4().hex
+        self._numbers = itertools.count(1)
+        self._live: dict[int, Entry] = {}
+        self._counts = dict.fromkeys(State, 0)
+        self._ready: list[tuple[int, Entry]] = []
+        self._hidden: list[tuple[float, int, Entry]] = []
+        self._ages: list[tuple[float, int, Entry]] = []
+        for message in messages:
+            self.append(message)
+
+    # What the engine does with its list.
+
+    def append(self, message: Message) -> None:
+        """Take a message that becomes ready at its ``visible_at``."""
+        now = time.time()
+        with self._lock:
+            number = next(self._numbers)
+            entry = self._live[number] = Entry(message, number, order=number)
+            enqueued = message.get("enqueued_at", message.get("sent_at", now))
+            heapq.heappush(self._ages, (enqueued, number, entry))
+            due = message.get("visible_at", now)
+            if due <= now:
+                self._set_ready(entry, number)
+            else:
+                self._hide(entry, State.DELAYED, due)
+
+    def remove(self, message: Message) -> None:
+        """Drop a received message, given as it was received."""
+        if not self.delete(message.get("receipt_handle") or ""):
+            raise ValueError("the message is not in the queue")
+
+    def clear(self) -> None:
+        """Drop every message."""
+        with self._lock:
+            self._live.clear()
+            for heap in (self._ready, self._hidden, self._ages):
+                heap.clear()
+            self._counts = dict.fromkeys(State, 0)
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __iter__(self) -> Iterator[Message]:
+        with self._lock:
+            return iter([entry.message for entry in self._live.values()])
+
+    def __getitem__(self, index: int) -> Message:
+        with self._lock:
+            if index == -1 and self._live:
+                return next(reversed(self._live.values())).message
+            return list(self)[index]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> list[Message]:
+        return [dict(message) for message in self]
+
+    # What a queue does.
+
+    def receive(
+        self, count: int, visibility: float, redrive: Redrive | None, prepare: Callable[[Message], None]
+    ) -> list[Message]:
+        """Hand out up to ``count`` ready messages as copies and hide them for ``visibility`` seconds."""
+        now = time.time()
+        received: list[Message] = []
+        spent: list[Message] = []
+        with self._lock:
+            self._promote(now, redrive)
+            while len(received) < count and (entry := self._next_ready()):
+                if redrive and entry.receives >= redrive.max_receives:
+                    spent.append(entry.message)
+                    self._forget(entry)
+                    continue
+                prepare(entry.message)
+                received.append(self._hand_out(entry, now, visibility))
+        for message in spent:  # outside the lock: the other queue has its own
+            redrive.move(message)  # type: ignore[union-attr]
+        return received
+
+    def find(self, handle: str) -> Handle:
+        """Say what a receipt handle refers to."""
+        with self._lock:
+            self._promote(time.time(), None)
+            entry = self._entry(handle)
+            if entry is not None and entry.message["receipt_handle"] == handle:
+                return Handle.CURRENT if entry.state is State.IN_FLIGHT else Handle.VISIBLE
+            return Handle.OUTDATED if handle.startswith(self._token) else Handle.UNKNOWN
+
+    def delete(self, handle: str) -> bool:
+        """Delete the message whose latest receive gave this handle; False if there is none."""
+        with self._lock:
+            entry = self._entry(handle)
+            if entry is None or entry.message["receipt_handle"] != handle:
+                return False
+            self._forget(entry)
+            return True
+
+    def change_visibility(self, handle: str, visibility: float) -> Handle:
+        """Make an in-flight message visible after ``visibility`` seconds, and say what the handle was."""
+        with self._lock:
+            found = self.find(handle)
+            entry = self._entry(handle)
+            if found is Handle.CURRENT and entry is not None:
+                self._hide(entry, State.IN_FLIGHT, time.time() + visibility)
+            return found
+
+    def expire(self, cutoff: float) -> None:
+        """Drop messages enqueued at or before ``cutoff``."""
+        with self._lock:
+            while self._ages and (self._ages[0][0] <= cutoff or self._ages[0][2].state is State.GONE):
+                entry = heapq.heappop(self._ages)[2]
+                if entry.state is not State.GONE:
+                    self._forget(entry)
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many messages are visible, not visible and delayed."""
+        with self._lock:
+            self._promote(time.time(), None)
+            return self._counts[State.READY], self._counts[State.IN_FLIGHT], self._counts[State.DELAYED]
+
+    def next_due(self) -> float | None:
+        """Return when the next hidden message becomes ready, or None if no message is hidden."""
+        with self._lock:
+            while self._hidden and self._is_stale(self._hidden[0]):
+                heapq.heappop(self._hidden)
+            return self._hidden[0][0] if self._hidden else None
+
+    # The entries and their heaps; all of it under the lock.
+
+    def _entry(self, handle: str) -> Entry | None:
+        token, _, rest = handle.partition("-")
+        number = rest.partition("-")[0]
+        return self._live.get(int(number)) if token == self._token and number.isdigit() else None
+
+    def _hand_out(self, entry: Entry, now: float, visibility: float) -> Message:
+        message = entry.message
+        entry.receives += 1
+        message["receipt_handle"] = f"{self._token}-{entry.number}-{entry.receives}"
+        message["visible_at"] = now + visibility
+        message["receive_count"] += 1
+        if message.get("first_receive_at") is None:
+            message["first_receive_at"] = now
+        self._hide(entry, State.IN_FLIGHT, now + visibility)
+        return dict(message)
+
+    def _promote(self, now: float, redrive: Redrive | None) -> None:
+        while self._hidden and self._hidden[0][0] <= now:
+            row = heapq.heappop(self._hidden)
+            if self._is_stale(row):
+                continue
+            entry = row[2]
+            spent = redrive is not None and entry.receives >= redrive.max_receives
+            # "After three receives a message moves to the back"; one that is due for the DLQ goes there first.
+            to_back = entry.receives >= BACK_OF_QUEUE_AFTER and not spent
+            self._set_ready(entry, next(self._numbers) if to_back else entry.order)
+
+    def _next_ready(self) -> Entry | None:
+        while self._ready:
+            order, entry = heapq.heappop(self._ready)
+            if entry.state is State.READY and entry.order == order:
+                return entry
+        return None
+
+    def _set_ready(self, entry: Entry, order: int) -> None:
+        entry.order = order
+        self._set_state(entry, State.READY)
+        heapq.heappush(self._ready, (order, entry))
+
+    def _hide(self, entry: Entry, state: State, due: float) -> None:
+        entry.due = due
+        entry.message["visible_at"] = due
+        self._set_state(entry, state)
+        heapq.heappush(self._hidden, (due, next(self._numbers), entry))
+        if len(self._hidden) > STALE_ROWS_KEPT + 2 * len(self._live):
+            self._hidden = [row for row in self._hidden if not self._is_stale(row)]
+            heapq.heapify(self._hidden)
+
+    def _forget(self, entry: Entry) -> None:
+        del self._live[entry.number]
+        self._set_state(entry, State.GONE)
+        if len(self._ages) > STALE_ROWS_KEPT + 2 * len(self._live):
+            self._ages = [row for row in self._ages if row[2].state is not State.GONE]
+            heapq.heapify(self._ages)
+            self._hidden = [row for row in self._hidden if not self._is_stale(row)]
+            heapq.heapify(self._hidden)
+
+    def _set_state(self, entry: Entry, state: State) -> None:
+        self._counts[entry.state] -= 1
+        self._counts[state] += 1
+        entry.state = state
+
+    def _is_stale(self, row: tuple[float, int, Entry]) -> bool:
+        due, _, entry = row
+        return entry.due != due or entry.state not in (State.DELAYED, State.IN_FLIGHT)

@@ -1,0 +1,82 @@
+"""One factory for all functions: arm64, traced, a log group of its own and a role that starts with nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_lambda_event_sources as event_sources
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from sluice_infra.acknowledgements import acknowledge
+from sluice_infra.bundling import bundle
+from sluice_infra.queues import MAX_RECEIVES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from aws_cdk import aws_sqs as sqs
+
+    from sluice_infra.stages import StageConfig
+
+LOG_RETENTION = logs.RetentionDays.ONE_MONTH
+
+
+class Function(Construct):
+    """A Lambda function named by its entry point in `sluice_handlers`."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        name: str,
+        config: StageConfig,
+        *,
+        module: str,
+        timeout: cdk.Duration,
+        memory_mib: int,
+        environment: Mapping[str, str],
+    ) -> None:
+        super().__init__(scope, name)
+        log_group = logs.LogGroup(
+            self, "Logs", retention=LOG_RETENTION, removal_policy=cdk.RemovalPolicy.DESTROY
+        )
+        self.role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+        self.function = lambda_.Function(
+            self,
+            "Function",
+            code=lambda_.Code.from_asset(str(bundle(config.bundle_target))),
+            handler=f"sluice_handlers.{module}.handler",
+            runtime=lambda_.Runtime.PYTHON_3_13,
+            architecture=lambda_.Architecture.ARM_64,
+            timeout=timeout,
+            memory_size=memory_mib,
+            role=self.role,
+            log_group=log_group,
+            tracing=lambda_.Tracing.ACTIVE,
+            environment={"STAGE": config.name, **environment},
+        )
+        self.allow(["logs:CreateLogStream", "logs:PutLogEvents"], [log_group.log_group_arn])
+        acknowledge(
+            self.role,
+            {"AwsSolutions-IAM5[Resource::*]": "X-Ray's PutTraceSegments takes no resource (AWS, IAM reference)"},
+        )
+        acknowledge(
+            self.function,
+            {"AwsSolutions-L1": "3.13 is the newest runtime that the pinned wheels are tested on"},
+        )
+
+    def allow(self, actions: Sequence[str], resources: Sequence[str]) -> None:
+        """Grant actions by name on resources by ARN."""
+        self.role.add_to_policy(iam.PolicyStatement(actions=list(actions), resources=list(resources)))
+
+    def consume(self, queue: sqs.IQueue, *, max_concurrency: int) -> None:
+        """Be invoked with batches of up to ten, and report failures message by message."""
+        self.function.add_event_source(
+            event_sources.SqsEventSource(
+                queue, batch_size=10, max_concurrency=max_concurrency, report_batch_item_failures=True
+            )
+        )
+        self.function.add_environment("MAX_RECEIVES", str(MAX_RECEIVES))

@@ -1,0 +1,159 @@
+"""The ingestion stack: gateway → request queue → processor → work queue → batch simulator → bucket."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+
+from sluice_infra.acknowledgements import acknowledge
+from sluice_infra.api import JobApi
+from sluice_infra.functions import Function
+from sluice_infra.queues import RETENTION, RedrivenQueue
+from sluice_infra.storage import Storage
+
+if TYPE_CHECKING:
+    from constructs import Construct
+
+    from sluice_infra.auth_stack import AuthStack
+    from sluice_infra.stages import StageConfig
+
+_PROCESSOR_TIMEOUT = cdk.Duration.seconds(30)
+_WORK_TIMEOUT = cdk.Duration.seconds(60)
+# Writes go through PartiQL batches; the ledger reads back what stopped a write.
+_LEDGER_WRITES = ["dynamodb:PartiQLUpdate"]
+_LEDGER_RECORDS = ["dynamodb:PartiQLInsert", "dynamodb:GetItem"]
+
+
+class IngestionStack(cdk.Stack):
+    """Everything between a submission and its result."""
+
+    def __init__(
+        self, scope: Construct, name: str, config: StageConfig, *, auth: AuthStack, **kwargs: Any
+    ) -> None:
+        super().__init__(scope, name, description="Sluice: from submission to result", **kwargs)
+        self._config = config
+        self._requests = RedrivenQueue(self, "Requests", consumer_timeout=_PROCESSOR_TIMEOUT)
+        self._work = RedrivenQueue(self, "Work", consumer_timeout=_WORK_TIMEOUT)
+        self._storage = Storage(self, "Storage", config)
+        self._ledger_settings = {
+            "JOB_TABLE": self._storage.table.table_name,
+            "RETENTION_SECONDS": str(config.result_days * 86_400),
+        }
+        self._authorizer = self._add_authorizer(auth)
+        self._processor = self._add_processor()
+        self._batch_simulator = self._add_batch_simulator()
+        self._job_status = self._add_job_status()
+        self._api = JobApi(
+            self,
+            "Api",
+            config,
+            request_queue=self._requests.queue,
+            authorizer=self._authorizer.function,
+            job_status=self._job_status.function,
+        )
+        self._add_outputs()
+
+    def _add_authorizer(self, auth: AuthStack) -> Function:
+        return Function(
+            self,
+            "Authorizer",
+            self._config,
+            module="authorizer",
+            timeout=cdk.Duration.seconds(5),
+            memory_mib=512,
+            environment={
+                "USER_POOL_ID": auth.user_pool.user_pool_id,
+                "USER_POOL_CLIENT_ID": auth.client.user_pool_client_id,
+            },
+        )
+
+    def _add_processor(self) -> Function:
+        processor = Function(
+            self,
+            "Processor",
+            self._config,
+            module="processor",
+            timeout=_PROCESSOR_TIMEOUT,
+            memory_mib=512,
+            environment={
+                **self._ledger_settings,
+                "WORK_QUEUE_URL": self._work.queue.queue_url,
+                "WORKLOADS": self._config.workloads,
+            },
+        )
+        processor.allow(_LEDGER_RECORDS, [self._storage.table.table_arn])
+        processor.allow(["sqs:SendMessage"], [self._work.queue.queue_arn])
+        processor.consume(self._requests.queue, max_concurrency=self._config.processor_concurrency)
+        return processor
+
+    def _add_batch_simulator(self) -> Function:
+        simulator = Function(
+            self,
+            "BatchSimulator",
+            self._config,
+            module="batch_simulator",
+            timeout=_WORK_TIMEOUT,
+            memory_mib=1024,
+            environment={
+                **self._ledger_settings,
+                "RESULT_BUCKET": self._storage.bucket.bucket_name,
+                "WORKLOADS": self._config.workloads,
+            },
+        )
+        simulator.allow(_LEDGER_WRITES, [self._storage.table.table_arn])
+        self._allow_objects(simulator.role, "s3:PutObject")
+        simulator.consume(self._work.queue, max_concurrency=self._config.work_concurrency)
+        return simulator
+
+    def _add_job_status(self) -> Function:
+        status = Function(
+            self,
+            "JobStatus",
+            self._config,
+            module="job_status",
+            timeout=cdk.Duration.seconds(10),
+            memory_mib=512,
+            environment={
+                **self._ledger_settings,
+                "RESULT_BUCKET": self._storage.bucket.bucket_name,
+                "REQUEST_RETENTION_SECONDS": str(RETENTION.to_seconds()),
+            },
+        )
+        status.allow(["dynamodb:GetItem"], [self._storage.table.table_arn])
+        # Presigned URLs are signed by a role of their own, whose session's end is known (see results.py).
+        download_role = iam.Role(self, "DownloadRole", assumed_by=iam.ArnPrincipal(status.role.role_arn))
+        self._allow_objects(download_role, "s3:GetObject")
+        status.allow(["sts:AssumeRole"], [download_role.role_arn])
+        status.function.add_environment("DOWNLOAD_ROLE_ARN", download_role.role_arn)
+        return status
+
+    def _allow_objects(self, role: iam.Role, action: str) -> None:
+        """Grant one action on results, which all lie under one prefix."""
+        bucket = self._storage.bucket
+        role.add_to_policy(
+            iam.PolicyStatement(actions=[action], resources=[bucket.arn_for_objects("results/*")])
+        )
+        bucket_id = self.get_logical_id(bucket.node.default_child)  # type: ignore[arg-type]
+        acknowledge(
+            role,
+            {f"AwsSolutions-IAM5[Resource::<{bucket_id}.Arn>/results/*]": "one object a job, under one prefix"},
+        )
+
+    def _add_outputs(self) -> None:
+        for name, value in {
+            "ApiUrl": self._api.rest_api.url,
+            "ApiId": self._api.rest_api.rest_api_id,
+            "JobTable": self._storage.table.table_name,
+            "ResultBucket": self._storage.bucket.bucket_name,
+            "RequestQueueUrl": self._requests.queue.queue_url,
+            "RequestDlqUrl": self._requests.dead_letters.queue_url,
+            "WorkQueueUrl": self._work.queue.queue_url,
+            "WorkDlqUrl": self._work.dead_letters.queue_url,
+            "AuthorizerFunction": self._authorizer.function.function_name,
+            "ProcessorFunction": self._processor.function.function_name,
+            "BatchSimulatorFunction": self._batch_simulator.function.function_name,
+            "JobStatusFunction": self._job_status.function.function_name,
+        }.items():
+            cdk.CfnOutput(self, name, value=value)
