@@ -70,16 +70,16 @@ _BY_NAME = {key.lower(): one for one in _STATIONS for key in (one.icao, one.name
 class WeatherReport:
     """Simulates hourly observations at one station.
 
-    Parameters of a job, all optional: ``station`` (an ICAO code or name of the table here, or any other name for
-    an imagined place), ``records`` (1 to 10,000; 100), ``format`` (``json``, ``csv``, ``ndjson``; ``json``) and
-    ``seed`` (an integer; the job's id takes its place).
+    A job's parameters, all optional: ``station`` (an ICAO code or name of the table here, or any other name
+    for an imagined place; chosen by the seed), ``records`` (1 to 10,000; 100), ``format`` (``json``, ``csv``,
+    ``ndjson``; ``json``) and ``seed`` (an integer; the job's id takes its place).
 
-    The numbers are plausible, not meteorology. Sources: the International Standard Atmosphere (ISO 2533) for the
-    lapse rate and the barometric formula; Alduchov and Eskridge (1996) for the dew point's Magnus formula.
+    The numbers are plausible, not meteorology. Sources: the International Standard Atmosphere (ISO 2533) for
+    the lapse rate and the barometric formula; Alduchov and Eskridge (1996) for the dew point (Magnus formula).
     """
 
-    # Descriptions double as error messages. Other properties stay open here, since the gateway's refusal could
-    # not name them; `run` refuses them.
+    # Descriptions double as error messages. Other properties stay open here, since the gateway's refusal
+    # could not name them; `run` refuses them.
     parameters_schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "properties": {
@@ -115,6 +115,7 @@ class WeatherReport:
         ------
         PermanentError
             ``INVALID_PARAMETERS``: a parameter is unknown or its value is not allowed.
+
         """
         self._check(parameters)
         source = {"seed": int(parameters["seed"])} if "seed" in parameters else {"jobId": job_id}
@@ -149,7 +150,7 @@ def _default_station(digest: bytes) -> Station:
 
 
 def _station(name: str) -> Station:
-    """A known station, or an imagined one whose place depends on its name alone."""
+    """Find a known station, or an imagined one whose place depends on its name alone."""
     known = _BY_NAME.get(name.lower())
     if known:
         return known
@@ -223,7 +224,7 @@ def _drift(draw: Callable[[], float], *, spread: float, persistence: float) -> I
 
 
 def _mean_temperature(station: Station) -> float:
-    """The year's mean: 27 C at the equator, -20 C at the poles, 6.5 K less for each km of height."""
+    """Return the year's mean: 27 C at the equator, -20 C at the poles, 6.5 K less for each km of height."""
     return 47 * math.cos(math.radians(station.latitude)) - 20 - 6.5 * station.elevation / 1000
 
 

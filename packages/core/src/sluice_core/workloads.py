@@ -32,6 +32,7 @@ class WorkResult:
         Its media type.
     extension : str
         The file name extension, without the dot.
+
     """
 
     body: bytes
@@ -50,6 +51,7 @@ class PermanentError(Exception):
         UPPER_SNAKE_CASE; clients branch on it.
     message : str
         What to change, in words for the client; never internals, never long input.
+
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -65,6 +67,7 @@ class Workload(Protocol):
     ----------
     parameters_schema : Mapping
         The JSON schema (draft 4, which API Gateway models use) of the job's ``parameters``.
+
     """
 
     parameters_schema: ClassVar[Mapping[str, Any]]
@@ -76,6 +79,7 @@ class Workload(Protocol):
         ------
         PermanentError
             The job can never succeed.
+
         """
         ...
 
@@ -97,6 +101,7 @@ def load_workloads(setting: str) -> dict[str, Workload]:
     --------
     >>> sorted(load_workloads(DEFAULT_WORKLOADS))
     ['weather-report']
+
     """
     workloads: dict[str, Workload] = {}
     for entry in setting.split(","):
@@ -115,8 +120,8 @@ def _load(job_type: str, module: str, name: str) -> Workload:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"workload {job_type!r}: cannot load {module}:{name} ({error}); {_FORM}") from error
-    if not isinstance(found, type) or not callable(getattr(found, "run", None)):
-        raise ValueError(f"workload {job_type!r}: {module}:{name} is not a class with a run method")
-    if not hasattr(found, "parameters_schema"):
-        raise ValueError(f"workload {job_type!r}: {module}:{name} has no parameters_schema")
+    missing = [member for member in ("run", "parameters_schema") if not hasattr(found, member)]
+    if missing or not callable(found):
+        lack = " and ".join(missing) or "a constructor"
+        raise ValueError(f"workload {job_type!r}: {module}:{name} is no workload class, it lacks {lack}")
     return cast("Workload", found())

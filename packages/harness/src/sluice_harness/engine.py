@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--state", type=Path, required=True, help="folder for worker code, logs and objects")
     options = parser.parse_args(argv)
     _set_environment(options.port, options.state)
-    asyncio.run(_serve(options.port))
+    try:
+        asyncio.run(_serve(options.port))
+    finally:
+        shutil.rmtree(options.state, ignore_errors=True)
 
 
 def _set_environment(port: int, state: Path) -> None:

