@@ -8,7 +8,7 @@ outcome of its own, at the price of plain writes.
 change    holds only if                                      afterwards
 ========  =================================================  =========================================
 record    there is no such job                               SUBMITTED (or FAILED, if it never can run)
-claim     SUBMITTED, or RUNNING with a lapsed lease          RUNNING, my attempt, lease set
+claim     SUBMITTED or RUNNING, and no lease holds           RUNNING, my attempt, lease set
 complete  RUNNING, my attempt                                COMPLETED, result
 fail      RUNNING, my attempt                                FAILED, error
 release   RUNNING, my attempt                                SUBMITTED, to be claimed again
@@ -97,7 +97,7 @@ class JobLedger:
             """SET "status" = 'RUNNING' SET "attempt" = ? SET "attempts" = "attempts" + 1
                SET "leaseUntil" = ? SET "startedAt" = ?
                WHERE "jobKey" = ?
-               AND ("status" = 'SUBMITTED' OR ("status" = 'RUNNING' AND "leaseUntil" < ?))""",
+               AND "status" IN ['SUBMITTED', 'RUNNING'] AND "leaseUntil" < ?""",
             [
                 [
                     _string(one.token),
@@ -135,7 +135,7 @@ class JobLedger:
     def release(self, attempts: Sequence[Attempt]) -> list[Write]:
         """Give jobs back to be tried again."""
         return self._update(
-            """SET "status" = 'SUBMITTED'
+            """SET "status" = 'SUBMITTED' SET "leaseUntil" = 0
                WHERE "jobKey" = ? AND "status" = 'RUNNING' AND "attempt" = ?""",
             [[_string(str(one.key)), _string(one.token)] for one in attempts],
         )
@@ -158,6 +158,7 @@ class JobLedger:
             "status": _string(JobStatus.SUBMITTED),
             "digest": _string(submission.digest),
             "attempts": _number(0),
+            "leaseUntil": _number(0),  # free: no lease has lapsed later than this
             "expiresAt": _number(submission.submitted_at // 1000 + self._retention_s),
         }
 

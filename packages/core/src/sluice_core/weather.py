@@ -75,7 +75,7 @@ class WeatherReport:
     ``ndjson``; ``json``) and ``seed`` (an integer; the job's id takes its place).
 
     The numbers are plausible, not meteorology. Sources: the International Standard Atmosphere (ISO 2533) for
-    the lapse rate and the barometric formula; Alduchov and Eskridge (1996) for the dew point (Magnus formula).
+    the lapse rate and the barometric formula; Alduchov and Eskridge (1996) for the dew point (Magnus).
     """
 
     # Descriptions double as error messages. Other properties stay open here, since the gateway's refusal

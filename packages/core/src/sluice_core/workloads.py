@@ -17,7 +17,7 @@ DEFAULT_WORKLOADS = "weather-report=sluice_core.weather:WeatherReport"
 
 _FORM = "expected 'job-type=package.module:Class', entries separated by commas"
 # Job types become a metric dimension, so they are kept short and plain.
-_JOB_TYPE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_ENTRY = re.compile(r"\s*([a-z0-9][a-z0-9-]{0,63})\s*=\s*([A-Za-z_][\w.]*):(\w+)\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +105,10 @@ def load_workloads(setting: str) -> dict[str, Workload]:
     """
     workloads: dict[str, Workload] = {}
     for entry in setting.split(","):
-        job_type, _, target = (part.strip() for part in entry.partition("="))
-        module, _, name = target.partition(":")
-        if not (_JOB_TYPE.fullmatch(job_type) and module and name):
+        found = _ENTRY.fullmatch(entry)
+        if not found:
             raise ValueError(f"workload {entry.strip()!r}: {_FORM}")
+        job_type, module, name = found.groups()
         if job_type in workloads:
             raise ValueError(f"workload {job_type!r} is named twice")
         workloads[job_type] = _load(job_type, module, name)

@@ -7,10 +7,30 @@ what changed.
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
 ENGINE_VERSION = "1.5.33"
+# One gap each, in the order in which they are closed.
+_PATCHES = [
+    "exchange",
+    "request_validation",
+    "passthrough",
+    "mapping_templates",
+    "integration_credentials",
+    "gateway_responses",
+    "access_logs",
+    "secure_transport",
+    "batch_authorization",
+    "queue_index",
+    "system_attributes",
+    "trace_header",
+    "event_source_mapping",
+    "log_wait",
+    "worker_lifetime",
+    "worker_environment",
+]
 
 
 def apply(app: Any) -> Any:
@@ -22,4 +42,6 @@ def apply(app: Any) -> Any:
     found = version("ministack")
     if found != ENGINE_VERSION:
         raise RuntimeError(f"the compatibility layer is for ministack {ENGINE_VERSION}, not {found}: install that")
+    for name in _PATCHES:
+        import_module(f"{__name__}.{name}").apply()
     return app
