@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sluice_core import metrics
 from sluice_core.identity import Caller, InsufficientScope, InvalidToken, JwksUnavailable, TokenVerifier
+from sluice_core.jobs import owner_tag
 
 from sluice_handlers.telemetry import Measurements, logger
 
@@ -70,7 +71,11 @@ def _policy(effect: Literal["Allow", "Deny"], caller: Caller, method_arn: str) -
     return {
         "principalId": caller.owner,
         "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
-        "context": {"owner": caller.owner, "groups": _joined(caller.groups)},
+        "context": {
+            "owner": caller.owner,
+            "ownerTag": owner_tag(caller.owner),
+            "groups": _joined(caller.groups),
+        },
     }
 
 
