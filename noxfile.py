@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 
 import nox
 
@@ -69,19 +70,25 @@ def synth(session: nox.Session) -> None:
 
 @nox.session(default=False, venv_backend="none")
 def lock(session: nox.Session) -> None:
-    """Renew the hashed requirement files from the packages' own requirements (-- --upgrade for newer versions)."""
-    export = ["uv", "export", "--quiet", "--no-emit-workspace", "--no-annotate", "--no-header"]
-    # uv.lock stays out of git, so start from what is committed unless newer versions are asked for.
-    session.run("uv", "lock", *session.posargs, external=True)
-    session.run(*export, "--all-groups", "--output-file", "requirements/dev.txt", external=True)
-    session.run(
-        *(*export, "--package", "sluice-handlers", "--no-dev", "--output-file", "requirements/lambda.txt"),
-        external=True,
-    )
+    """Bring the hashed requirement files up to the packages' requirements (-- --upgrade for newer versions).
+
+    Not uv.lock, which carries download addresses.
+    """
+    compile_ = ["uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--python-version", "3.11"]
+    compile_ += ["--no-annotate", "--no-header", *session.posargs]
+    for name in _PACKAGES:
+        compile_ += ["--no-emit-package", f"sluice-{name}"]
+    projects = [f"packages/{name}/pyproject.toml" for name in _PACKAGES]
+    groups = [part for name in ("test", "lint", "typecheck", "loadtest") for part in ("--group", name)]
+    session.run(*compile_, *projects, *groups, "--output-file", "requirements/dev.txt", external=True)
+    # What is shipped is what was tested: the same versions.
+    shipped = ["--constraints", "requirements/dev.txt", "--output-file", "requirements/lambda.txt"]
+    session.run(*compile_, "packages/handlers/pyproject.toml", *shipped, external=True)
 
 
 @nox.session(default=False, venv_backend="none")
 def clean(session: nox.Session) -> None:
     """Remove everything that sessions have built."""
     for folder in ("build", "packages/infra/node_modules"):
-        session.run("python", "-c", f"import shutil; shutil.rmtree({folder!r}, ignore_errors=True)", external=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        session.log(f"removed {folder}")

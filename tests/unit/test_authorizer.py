@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sluice_core.identity import JwksUnavailable
-from sluice_core.jobs import owner_tag
+from sluice_core.callers import owner_tag
 from unit.fake_pool import CLIENT_ID, OWNER, POOL_ID, FakePool, access_claims, id_claims, running_pool, sign
 
 if TYPE_CHECKING:

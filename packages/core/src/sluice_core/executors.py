@@ -6,10 +6,11 @@ The default executor hands jobs to the work queue, whose consumer is the batch s
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sluice_core.jobs import JobKey, Submission
-from sluice_core.requests import MalformedMessage
+from sluice_core.requests import InvalidRequest, MalformedMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,10 +21,24 @@ if TYPE_CHECKING:
 # SendMessageBatch: ten entries, 1 MiB in all (Amazon SQS, "Quotas related to messages").
 _BATCH_ENTRIES = 10
 _BATCH_BYTES = 1_048_576
+# What a JSON string may hold and an SQS message may not (SendMessage, "MessageBody"): escaped like control
+# characters, lest one client's half of a surrogate pair fail the whole batch.
+_UNSENDABLE = re.compile("[\ud800-\udfff\ufffe\uffff]")
 
 
 class Executor(Protocol):
     """Starts work for jobs that are on record."""
+
+    def check(self, submission: Submission) -> None:
+        """Refuse, before it is on record, a job that could never be started.
+
+        Raises
+        ------
+        InvalidRequest
+            It is larger than this executor can carry.
+
+        """
+        ...
 
     def start(self, submissions: Sequence[Submission]) -> set[JobKey]:
         """Start each job and return the keys of those that did not start and may be tried again."""
@@ -39,6 +54,18 @@ class WorkQueueExecutor:
     def __init__(self, sqs: SQSClient, queue_url: str) -> None:
         self._sqs = sqs
         self._queue_url = queue_url
+
+    def check(self, submission: Submission) -> None:
+        """Refuse a job whose message is larger than SQS takes: the request fitted, but its form is another.
+
+        Raises
+        ------
+        InvalidRequest
+            The message is too large.
+
+        """
+        if len(_message(submission).encode()) > _BATCH_BYTES:
+            raise InvalidRequest(submission, "the parameters are too large to be queued")
 
     def start(self, submissions: Sequence[Submission]) -> set[JobKey]:
         """Enqueue each job; the keys returned are of those that SQS refused.
@@ -95,7 +122,8 @@ def _message(submission: Submission) -> str:
         "parameters": submission.parameters,
         "submittedAt": submission.submitted_at,
     }
-    return json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+    return _UNSENDABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _within_limits(submissions: Sequence[Submission]) -> Iterator[list[Submission]]:

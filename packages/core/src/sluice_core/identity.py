@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jwt
 
+from sluice_core.callers import Caller
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-ADMIN_GROUP = "apiAdmins"
 SCOPE = "sluice/jobs"
 
 _ALGORITHMS = ["RS256"]  # all that Cognito signs with; anything else is an attempt to choose the check
@@ -34,19 +34,6 @@ _REASONS: Mapping[type[Exception], str] = {
     jwt.InvalidSignatureError: "signature",
     jwt.MissingRequiredClaimError: "claim-missing",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Whom a token speaks for: the user's ``sub``, which owns their jobs, and their groups."""
-
-    owner: str
-    groups: tuple[str, ...] = ()
-
-    @property
-    def is_admin(self) -> bool:
-        """Whether the caller may read and cancel every owner's jobs."""
-        return ADMIN_GROUP in self.groups
 
 
 class InvalidToken(Exception):  # noqa: N818 - named for what it is

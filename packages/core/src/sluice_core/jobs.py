@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from sluice_core.callers import owner_tag
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CLIENT_TOKEN_PATTERN = r"^[A-Za-z0-9-]{16,64}$"
+CLIENT_TOKEN_PATTERN = r"^[A-Za-z0-9-]{16,64}$"  # noqa: S105 - a pattern
 # Made at the gateway: <epoch ms>-<request id>-<owner tag>. A client token may take the same form.
 _GATEWAY_ID = re.compile(r"(?P<ms>[0-9]{13})-[0-9a-f-]{36}-(?P<tag>[0-9a-f]{8})")
 _CLOCK_SKEW_MS = 60_000
@@ -117,9 +119,9 @@ class Job:
     error: JobError | None = None
 
 
-def owner_tag(owner: str) -> str:
-    """Eight hex digits that bind a gateway-made id to its owner, so that a stranger's id is a plain 404."""
-    return hashlib.sha256(owner.encode()).hexdigest()[:8]
+def is_job_id(text: str) -> bool:
+    """Whether any job could have this id; those made at the gateway have the form of a client token, too."""
+    return re.fullmatch(CLIENT_TOKEN_PATTERN, text) is not None
 
 
 def may_be_queued(key: JobKey, now_ms: int, retention_s: int) -> bool:

@@ -126,10 +126,7 @@ class JobLedger:
         return self._update(
             """SET "status" = 'FAILED' SET "endedAt" = ? SET "error" = ?
                WHERE "jobKey" = ? AND "status" = 'RUNNING' AND "attempt" = ?""",
-            [
-                [_number(now_ms), _error(error), _string(str(one.key)), _string(one.token)]
-                for one, error in failed
-            ],
+            [[_number(now_ms), _error(error), _string(str(one.key)), _string(one.token)] for one, error in failed],
         )
 
     def release(self, attempts: Sequence[Attempt]) -> list[Write]:

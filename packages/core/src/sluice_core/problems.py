@@ -40,9 +40,7 @@ INVALID_BODY = Problem(
     "The body is not a valid submission",
     "Send a JSON object with only jobType, parameters and clientToken, each as the API's schema describes.",
 )
-UNAUTHORIZED = Problem(
-    "unauthorized", 401, "Not signed in", "Send a current token in the Authorization header."
-)
+UNAUTHORIZED = Problem("unauthorized", 401, "Not signed in", "Send a current token in the Authorization header.")
 FORBIDDEN = Problem(
     "forbidden", 403, "Not allowed", "The token does not carry the scope sluice/jobs, or was refused."
 )

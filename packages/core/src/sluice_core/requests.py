@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from sluice_core.workloads import Workload
 
 DEFAULT_JOB_TYPE = "weather-report"
+# Far below Python's recursion limit, which deeper bodies would hit later, where a whole batch would suffer.
+_MAX_DEPTH = 100
+_TOO_DEEP = f"the body is nested deeper than {_MAX_DEPTH} levels"
 
 
 class MalformedMessage(Exception):  # noqa: N818 - named for what it is
@@ -71,6 +74,8 @@ class SubmissionParser:
 
     def __init__(self, workloads: Mapping[str, Workload]) -> None:
         self._validate: Callable[[Any], Any] = fastjsonschema.compile(request_schema(workloads))
+        # The only type there is needs no name; among several, one is the default.
+        self._default_type = next(iter(workloads)) if len(workloads) == 1 else DEFAULT_JOB_TYPE
 
     def parse(self, record: Mapping[str, Any]) -> Submission:
         """Return the submission in one SQS event record.
@@ -84,15 +89,15 @@ class SubmissionParser:
 
         """
         key, submitted_at = _provenance(record)
-        refused = Submission(key, DEFAULT_JOB_TYPE, {}, submitted_at)
+        refused = Submission(key, self._default_type, {}, submitted_at)
         try:
             body = json.loads(record["body"])
             self._validate(body)
-        except (ValueError, fastjsonschema.JsonSchemaValueException) as error:
+        except (ValueError, RecursionError, fastjsonschema.JsonSchemaValueException) as error:
             raise InvalidRequest(refused, _explain(error)) from error
-        return Submission(
-            key, body.get("jobType", DEFAULT_JOB_TYPE), body.get("parameters", {}), submitted_at
-        )
+        if _is_deep(body):
+            raise InvalidRequest(refused, _TOO_DEEP)
+        return Submission(key, body.get("jobType", self._default_type), body.get("parameters", {}), submitted_at)
 
 
 def _provenance(record: Mapping[str, Any]) -> tuple[JobKey, int]:
@@ -107,8 +112,19 @@ def _provenance(record: Mapping[str, Any]) -> tuple[JobKey, int]:
         raise MalformedMessage("the request lacks owner, jobId or submittedAt") from error
 
 
-def _explain(error: ValueError) -> str:
+def _is_deep(value: Any) -> bool:
+    """Whether lists and objects are nested deeper than `_MAX_DEPTH`; goes level by level, not recursively."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        inner = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [child for children in inner for child in children if isinstance(child, dict | list)]
+    return bool(level)
+
+
+def _explain(error: Exception) -> str:
     """Name the rule that was broken; never the value, which is the client's payload."""
+    if isinstance(error, RecursionError):
+        return _TOO_DEEP
     if isinstance(error, fastjsonschema.JsonSchemaValueException):
         return f"{error.name or 'data'} breaks the rule {error.rule!r} of the request schema"
     return "the body is not JSON"

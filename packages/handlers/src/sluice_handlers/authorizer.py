@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from sluice_core import metrics
-from sluice_core.identity import Caller, InsufficientScope, InvalidToken, JwksUnavailable, TokenVerifier
-from sluice_core.jobs import owner_tag
+from sluice_core.callers import Caller
+from sluice_core.identity import InsufficientScope, InvalidToken, JwksUnavailable, TokenVerifier
 
 from sluice_handlers.telemetry import Measurements, logger
 
@@ -71,17 +71,5 @@ def _policy(effect: Literal["Allow", "Deny"], caller: Caller, method_arn: str) -
     return {
         "principalId": caller.owner,
         "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
-        "context": {
-            "owner": caller.owner,
-            "ownerTag": owner_tag(caller.owner),
-            "groups": _joined(caller.groups),
-        },
+        "context": caller.context(),
     }
-
-
-def _joined(groups: tuple[str, ...]) -> str:
-    """Flatten the groups, as a context holds no lists.
-
-    A group's name may contain a comma; such a name is left out, lest "x,apiAdmins" be read as two.
-    """
-    return ",".join(group for group in groups if "," not in group)

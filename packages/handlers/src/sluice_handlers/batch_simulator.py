@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import boto3
 from sluice_core import metrics
 from sluice_core.executors import read_work_message
-from sluice_core.jobs import JobError
+from sluice_core.jobs import JobError, JobStatus
 from sluice_core.ledger import Attempt, JobLedger, Outcome
 from sluice_core.requests import MalformedMessage
 from sluice_core.results import S3_CONFIG, ResultWriter
@@ -91,10 +91,8 @@ class _BatchRun:
         """Take the jobs that are free; leave those that another worker holds; drop those that have ended."""
         lease_until = self._started_at + self._context.get_remaining_time_in_millis() + _CLOCK_SKEW_MS
         attempts = [attempt for _, attempt, _ in self._waiting]
-        for job, write in zip(
-            self._waiting, _ledger.claim(attempts, self._started_at, lease_until), strict=True
-        ):
-            if write.outcome is Outcome.WRITTEN:
+        for job, write in zip(self._waiting, _ledger.claim(attempts, self._started_at, lease_until), strict=True):
+            if write.outcome is Outcome.WRITTEN or _is_mine(write, job[1]):
                 self._claimed.append(job)
             elif not _has_ended(write):
                 self.batch.fail([job[1].key])
@@ -103,7 +101,7 @@ class _BatchRun:
         """Run the claimed jobs one by one, while there is time."""
         for submission, attempt, last_try in self._claimed:
             if self._context.get_remaining_time_in_millis() < _RESERVE_MS:
-                self._released.append(attempt)
+                self._retry_or_fail(submission, attempt, "OutOfTime", last_try=last_try)
             else:
                 self._run(submission, attempt, last_try=last_try)
 
@@ -115,17 +113,15 @@ class _BatchRun:
         except PermanentError as error:
             self._failed.append((submission, attempt, JobError(error.code, error.message)))
         except Exception as error:
-            self._retry_or_fail(submission, attempt, error, last_try=last_try)
+            # The kind of error only: its text may carry the payload.
+            self._retry_or_fail(submission, attempt, type(error).__name__, last_try=last_try)
         else:
             self._completed.append((submission, attempt, stored))
             run_ms = (time.perf_counter() - started) * 1000
             self._measured.add(metrics.RUN_TIME, run_ms, job_type=submission.job_type)
 
-    def _retry_or_fail(
-        self, submission: Submission, attempt: Attempt, error: Exception, *, last_try: bool
-    ) -> None:
-        # The kind of error only: its text may carry the payload.
-        logger.warning("attempt failed", jobId=attempt.key.job_id, error=type(error).__name__, last=last_try)
+    def _retry_or_fail(self, submission: Submission, attempt: Attempt, error: str, *, last_try: bool) -> None:
+        logger.warning("attempt failed", jobId=attempt.key.job_id, error=error, last=last_try)
         if last_try:
             reason = JobError("RETRIES_EXHAUSTED", "The work failed on every attempt; submit it again later.")
             self._failed.append((submission, attempt, reason))
@@ -173,6 +169,12 @@ class _BatchRun:
             endToEndMs=total_ms,
             bytes=stored.size,
         )
+
+
+def _is_mine(write: Write, attempt: Attempt) -> bool:
+    """Whether this very claim was written, and the SDK repeated it because the answer was lost."""
+    job = write.job
+    return job is not None and job.status is JobStatus.RUNNING and job.attempt == attempt.token
 
 
 def _has_ended(write: Write) -> bool:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from sluice_core import metrics, problems
-from sluice_core.identity import ADMIN_GROUP
-from sluice_core.jobs import JobKey, JobStatus, may_be_queued
+from sluice_core.callers import Caller
+from sluice_core.jobs import JobKey, JobStatus, is_job_id, may_be_queued
 from sluice_core.ledger import JobLedger
 from sluice_core.results import DownloadSigner
 
@@ -37,7 +37,7 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
     """Answer one request of API Gateway's proxy integration."""
     with Measurements() as measured:
         key = _requested(event)
-        job = _ledger.get(key)
+        job = _ledger.get(key) if is_job_id(key.job_id) else None
         if job is not None:
             measured.add(metrics.STATUS_READS)
             return _answer(_view(job), is_open=job.status.is_open)
@@ -49,16 +49,16 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
 
 
 def _requested(event: Mapping[str, Any]) -> JobKey:
-    """The job asked for: the caller's own, or for an admin that of the owner they name."""
-    caller = event["requestContext"]["authorizer"]
-    owner = caller["owner"]
-    if ADMIN_GROUP in caller.get("groups", "").split(","):
+    """Say which job is asked for: the caller's own, or for an admin that of the owner they name."""
+    caller = Caller.from_context(event["requestContext"]["authorizer"])
+    owner = caller.owner
+    if caller.is_admin:
         owner = (event.get("queryStringParameters") or {}).get("owner", owner)
     return JobKey(owner, event["pathParameters"]["job-id"])
 
 
 def _view(job: Job) -> dict[str, Any]:
-    """The job as its client sees it; members that do not apply are left out."""
+    """Show the job as its client sees it; members that do not apply are left out."""
     view: dict[str, Any] = {
         "jobId": job.key.job_id,
         "jobType": job.job_type,
@@ -83,7 +83,7 @@ def _view(job: Job) -> dict[str, Any]:
 
 
 def _queued_view(key: JobKey) -> dict[str, Any]:
-    """A job that waits in the request queue: its id says when it came."""
+    """Show a job that waits in the request queue: its id says when it came."""
     submitted_at = int(key.job_id.partition("-")[0])
     return {"jobId": key.job_id, "status": JobStatus.SUBMITTED, "submittedAt": _time(submitted_at)}
 
@@ -104,6 +104,6 @@ def _answer(view: dict[str, Any], *, is_open: bool) -> dict[str, Any]:
 def _problem(problem: Problem, event: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "statusCode": problem.status,
-        "headers": {"Content-Type": problems.MEDIA_TYPE},
+        "headers": {"Content-Type": problems.MEDIA_TYPE, "Cache-Control": "no-store"},
         "body": problem.body(requestId=event["requestContext"]["requestId"]),
     }

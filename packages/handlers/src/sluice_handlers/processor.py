@@ -50,6 +50,7 @@ def _parse(records: list[Mapping[str, Any]], batch: Batch, measured: Measurement
     for record in records:
         try:
             submission = _parser.parse(record)
+            _executor.check(submission)
         except MalformedMessage as error:
             logger.error("malformed message", messageId=record["messageId"], reason=str(error))
             batch.fail_message(record)

@@ -48,7 +48,7 @@ def _run(*arguments: str, environment: Mapping[str, str]) -> None:
     done = subprocess.run(
         ["node", str(_CLI), *arguments, "--ci"],  # noqa: S607 - node is found on the PATH set below
         cwd=_INFRA,
-        env=_environment() | environment,
+        env={**_environment(), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -72,10 +72,10 @@ def _install() -> None:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment without its AWS settings: nothing here may reach a real account by accident."""
+    """Copy the environment without its AWS settings: nothing here may reach a real account by accident."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDK_"))}
     bin_folder = str(Path(sys.executable).parent)
-    return kept | {"PATH": f"{bin_folder}{os.pathsep}{kept.get('PATH', '')}", "JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION": "1"}
+    return kept | {"PATH": f"{bin_folder}{os.pathsep}{kept.get('PATH', '')}"}
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ def sign_in(stage: StageDescription, user: User) -> dict[str, str]:
     ------
     botocore.exceptions.ClientError
         The user or password is wrong.
+
     """
     cognito = boto3.client(
         "cognito-idp",

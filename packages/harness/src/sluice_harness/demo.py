@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from sluice_harness.cdk_cli import CdkError
@@ -72,9 +79,7 @@ def _run(count: int, console: Console) -> bool:
     began = time.monotonic()
     with _progress(console) as progress:
         bringing_up = progress.add_task("bringing the stage up", total=None)
-        with LocalStage(
-            "demo", progress=lambda step: progress.update(bringing_up, description=step)
-        ) as stage:
+        with LocalStage("demo", progress=lambda step: progress.update(bringing_up, description=step)) as stage:
             description = stage.deploy()
             progress.update(bringing_up, description="stage is up", total=1, completed=1)
             up_s = time.monotonic() - began

@@ -54,6 +54,7 @@ class StageDescription:
     ----------
     endpointUrl : str or None
         Where AWS's APIs are: the local engine, or None for AWS itself.
+
     """
 
     stage: str

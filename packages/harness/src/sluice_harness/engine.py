@@ -74,7 +74,7 @@ async def _serve(port: int) -> None:
 
 
 def _stop_at_eof(server: object) -> None:
-    if not sys.stdin.buffer.read1(1):  # type: ignore[attr-defined]
+    if not os.read(sys.stdin.fileno(), 1):
         server.should_exit = True  # type: ignore[attr-defined]
         asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 import boto3
 import httpx
 from botocore.config import Config
-from sluice_core.identity import ADMIN_GROUP
+from sluice_core.callers import ADMIN_GROUP
 
 from sluice_harness import cdk_cli
 from sluice_harness.description import ROOT, StageDescription, User, description_path, from_outputs
@@ -50,10 +50,15 @@ class LocalStage:
         Where to listen on loopback; a free port if not given.
     progress : callable, optional
         Told in a few words what is being done.
+
     """
 
     def __init__(
-        self, name: str = "local", *, port: int | None = None, progress: Callable[[str], None] = lambda _: None
+        self,
+        name: str = "local",
+        *,
+        port: int | None = None,
+        progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._name = name
         self._port = port or _free_port()

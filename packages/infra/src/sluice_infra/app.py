@@ -16,9 +16,7 @@ from sluice_infra.stages import StageConfig, stage_config
 def build(app: cdk.App, config: StageConfig) -> None:
     """Add one stage's stacks to the app, held against the AwsSolutions rules."""
     auth = AuthStack(app, f"sluice-{config.name}-auth", config, synthesizer=_synthesizer(config))
-    IngestionStack(
-        app, f"sluice-{config.name}-ingestion", config, auth=auth, synthesizer=_synthesizer(config)
-    )
+    IngestionStack(app, f"sluice-{config.name}-ingestion", config, auth=auth, synthesizer=_synthesizer(config))
     cdk.Tags.of(app).add("project", "sluice")
     cdk.Tags.of(app).add("stage", config.name)
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))

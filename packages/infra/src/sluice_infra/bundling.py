@@ -6,10 +6,12 @@ unchanged bundle is not built twice.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import shutil
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -31,23 +33,52 @@ def bundle(target: Target) -> Path:
     ------
     RuntimeError
         uv failed; the message carries what it said.
+
     """
-    folder = ROOT / "build" / "bundles" / f"{target}-{_digest(target)}"
+    python = _compiler(target)
+    if python is None:
+        warnings.warn(
+            f"no Python {_LAMBDA_PYTHON} found: the bundle has no bytecode and cold starts will be slower; "
+            f"`uv python install {_LAMBDA_PYTHON}` mends that",
+            stacklevel=2,
+        )
+    folder = ROOT / "build" / "bundles" / f"{target}-{_digest(target, compiled=python is not None)}"
     if not folder.exists():
-        scratch = folder.with_suffix(".tmp")
-        shutil.rmtree(scratch, ignore_errors=True)
-        _install(scratch, target)
-        _prune(scratch)
-        _compile(scratch, target)
-        scratch.rename(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as scratch:
+            built = build(Path(scratch) / "bundle", target)
+            try:
+                built.rename(folder)
+            except OSError:
+                if not folder.exists():  # else another process has built the same meanwhile
+                    raise
     return folder
 
 
-def _digest(target: Target) -> str:
+def build(folder: Path, target: Target) -> Path:
+    """Build a bundle into a new folder and return it; the same sources give the same files, byte for byte.
+
+    Raises
+    ------
+    RuntimeError
+        uv failed; the message carries what it said.
+
+    """
+    _install(folder, target)
+    _prune(folder)
+    python = _compiler(target)
+    if python is not None:
+        _compile(folder, python)
+    return folder
+
+
+def _digest(target: Target, *, compiled: bool) -> str:
     sources = [_REQUIREMENTS, Path(__file__)]
     for package in _PACKAGES:
         sources += [package / "pyproject.toml", *sorted((package / "src").rglob("*.py"))]
-    digest = hashlib.sha256(f"{target} {sys.version}".encode())
+    # The host's wheels and bytecode go by the Python that runs this; Lambda's are always the same.
+    made_by = sys.version if target == "host" else f"bytecode: {compiled}"
+    digest = hashlib.sha256(f"{target} {made_by}".encode())
     for source in sources:
         digest.update(str(source.relative_to(ROOT)).encode())
         digest.update(source.read_bytes())
@@ -71,33 +102,29 @@ def _prune(folder: Path) -> None:
         if model.is_dir() and model.name not in _SERVICES:
             shutil.rmtree(model)
     shutil.rmtree(folder / "bin", ignore_errors=True)
+    # What the installer notes for itself: paths of this checkout, times, and checksums of files now gone.
+    for notes in folder.glob("*.dist-info"):
+        for name in ("RECORD", "direct_url.json", "uv_build.json", "uv_cache.json"):
+            (notes / name).unlink(missing_ok=True)
 
 
-def _compile(folder: Path, target: Target) -> None:
+def _compile(folder: Path, python: str) -> None:
     """Ship bytecode: a boto3 client takes twice as long to come up without it.
 
-    Unchecked hashes instead of times keep the files the same from build to build.
+    Unchecked hashes instead of times, and file names without this folder, keep the files the same from build
+    to build. (Python puts the real file name in when it imports the module.)
     """
-    python = sys.executable if target == "host" else _find_lambda_python()
-    if python is None:
-        warnings.warn(
-            f"no Python {_LAMBDA_PYTHON} found: the bundle has no bytecode and cold starts will be slower; "
-            f"`uv python install {_LAMBDA_PYTHON}` mends that",
-            stacklevel=2,
-        )
-        return
     command = [python, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
-    subprocess.run([*command, str(folder)], check=True)
+    subprocess.run([*command, "-s", str(folder), str(folder)], check=True)
 
 
-def _find_lambda_python() -> str | None:
-    found = subprocess.run(
-        [_uv_path(), "python", "find", _LAMBDA_PYTHON, "--no-python-downloads"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
+@functools.cache
+def _compiler(target: Target) -> str | None:
+    """Return the Python whose bytecode the functions can load, or None."""
+    if target == "host":
+        return sys.executable
+    find = [_uv_path(), "python", "find", _LAMBDA_PYTHON, "--no-python-downloads"]
+    found = subprocess.run(find, capture_output=True, text=True, check=False, cwd=ROOT)
     return found.stdout.strip() or None
 
 

@@ -9,6 +9,7 @@ from aws_cdk import aws_iam as iam
 
 from sluice_infra.acknowledgements import acknowledge
 from sluice_infra.api import JobApi
+from sluice_infra.dashboard import add_dashboard
 from sluice_infra.functions import Function
 from sluice_infra.queues import RETENTION, RedrivenQueue
 from sluice_infra.storage import Storage
@@ -52,6 +53,17 @@ class IngestionStack(cdk.Stack):
             request_queue=self._requests.queue,
             authorizer=self._authorizer.function,
             job_status=self._job_status.function,
+        )
+        self._dashboard = add_dashboard(
+            self,
+            "operations",
+            {
+                "Region": self.region,
+                "Stage": config.name,
+                "ApiName": f"sluice-{config.name}",
+                "RequestQueue": self._requests.queue.queue_name,
+                "WorkQueue": self._work.queue.queue_name,
+            },
         )
         self._add_outputs()
 
@@ -132,9 +144,7 @@ class IngestionStack(cdk.Stack):
     def _allow_objects(self, role: iam.Role, action: str) -> None:
         """Grant one action on results, which all lie under one prefix."""
         bucket = self._storage.bucket
-        role.add_to_policy(
-            iam.PolicyStatement(actions=[action], resources=[bucket.arn_for_objects("results/*")])
-        )
+        role.add_to_policy(iam.PolicyStatement(actions=[action], resources=[bucket.arn_for_objects("results/*")]))
         bucket_id = self.get_logical_id(bucket.node.default_child)  # type: ignore[arg-type]
         acknowledge(
             role,
@@ -154,6 +164,7 @@ class IngestionStack(cdk.Stack):
             "AuthorizerFunction": self._authorizer.function.function_name,
             "ProcessorFunction": self._processor.function.function_name,
             "BatchSimulatorFunction": self._batch_simulator.function.function_name,
+            "OperationsDashboard": self._dashboard.ref,
             "JobStatusFunction": self._job_status.function.function_name,
         }.items():
             cdk.CfnOutput(self, name, value=value)

@@ -21,6 +21,7 @@ class RedrivenQueue(Construct):
     consumer_timeout : Duration
         The consumer's timeout. Visibility is six times that (AWS Lambda, "Using Lambda with Amazon SQS");
         the batching window, which would be added, is zero.
+
     """
 
     def __init__(self, scope: Construct, name: str, *, consumer_timeout: cdk.Duration) -> None:

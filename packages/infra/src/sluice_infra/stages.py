@@ -26,6 +26,7 @@ class StageConfig:
         How long rows and results are kept.
     workloads : str
         Job types and the classes that do them: replace the weather simulation here.
+
     """
 
     name: str
@@ -70,6 +71,7 @@ def stage_config(name: str) -> StageConfig:
     ------
     ValueError
         There is no such stage; the message lists those there are.
+
     """
     if name not in _STAGES:
         raise ValueError(f"there is no stage {name!r}: choose one of {', '.join(sorted(_STAGES))}")
