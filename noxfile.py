@@ -2,79 +2,88 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import platform
 import shutil
+import sys
+from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.default_venv_backend = "uv"
-nox.options.reuse_venv = "yes"
+nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "typecheck", "test"]
 
 _PACKAGES = ["core", "handlers", "infra", "harness"]
-# One environment for all sessions, where editors look for it too.
-_VENV = ".venv"
+# One environment for all sessions, where editors look for it too: on the Python that runs nox.
+_VENV = Path(__file__).parent / ".venv"
+_UV = os.environ.get("UV", "uv")
 
 
+@functools.cache  # once a run of nox is enough
 def _install(session: nox.Session) -> None:
     """Bring the environment to the locked versions, with the four packages editable; quick when it is already."""
-    session.install("--quiet", "--require-hashes", "--requirement", "requirements/dev.txt")
-    session.install(
-        "--quiet", "--no-deps", *(part for name in _PACKAGES for part in ("--editable", f"packages/{name}"))
-    )
+    settings = _VENV / "pyvenv.cfg"
+    if not settings.exists() or f"version_info = {platform.python_version()}" not in settings.read_text():
+        session.run(_UV, "venv", "--quiet", "--clear", "--python", sys.executable, str(_VENV), external=True)
+    install = [_UV, "pip", "install", "--quiet", "--python", str(_VENV)]
+    session.run(*install, "--require-hashes", "--requirement", "requirements/dev.txt", external=True)
+    editable = [part for name in _PACKAGES for part in ("--editable", f"packages/{name}")]
+    session.run(*install, "--no-deps", *editable, external=True)
 
 
-@nox.session(venv_location=_VENV)
+def _run(session: nox.Session, command: str, *arguments: str) -> None:
+    """Run a command of the environment."""
+    _install(session)
+    session.run(str(_VENV / "bin" / command), *arguments, external=True)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Bring the local stage up, run jobs through it over HTTP and print what happened (-- --jobs N)."""
-    _install(session)
-    session.run("python", "-m", "sluice_harness.demo", *session.posargs)
+    _run(session, "python", "-m", "sluice_harness.demo", *session.posargs)
 
 
-@nox.session(venv_location=_VENV, default=False)
+@nox.session(default=False)
 def local(session: nox.Session) -> None:
     """Keep the local stage up until Ctrl-C, with curl lines to paste (-- --port N)."""
-    _install(session)
-    session.run("python", "-m", "sluice_harness.local", *session.posargs)
+    _run(session, "python", "-m", "sluice_harness.local", *session.posargs)
 
 
-@nox.session(venv_location=_VENV)
+@nox.session
 def test(session: nox.Session) -> None:
     """Run every test in parallel, the local-stage tests among them (-- arguments of pytest)."""
-    _install(session)
-    session.run("pytest", "--numprocesses", "auto", "--dist", "loadgroup", *session.posargs)
+    _run(session, "pytest", "--numprocesses", "auto", "--dist", "loadgroup", *session.posargs)
 
 
-@nox.session(venv_location=_VENV)
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format (-- --fix mends what can be mended)."""
-    _install(session)
-    session.run("ruff", "check", *session.posargs)
-    session.run("ruff", "format", *([] if "--fix" in session.posargs else ["--check"]))
+    _run(session, "ruff", "check", *session.posargs)
+    _run(session, "ruff", "format", *([] if "--fix" in session.posargs else ["--check"]))
 
 
-@nox.session(venv_location=_VENV)
+@nox.session
 def typecheck(session: nox.Session) -> None:
     """Check types, strictly."""
-    _install(session)
-    session.run("mypy", *session.posargs)
+    _run(session, "mypy", *session.posargs)
 
 
-@nox.session(venv_location=_VENV, default=False)
+@nox.session(default=False)
 def synth(session: nox.Session) -> None:
     """Synthesize a stage's templates into build/cdk.out/STAGE (-- STAGE, default dev)."""
-    _install(session)
     stage = session.posargs[0] if session.posargs else "dev"
-    session.run("python", "-m", "sluice_harness.cdk_cli", stage)
+    _run(session, "python", "-m", "sluice_harness.cdk_cli", stage)
 
 
-@nox.session(default=False, venv_backend="none")
+@nox.session(default=False)
 def lock(session: nox.Session) -> None:
     """Bring the hashed requirement files up to the packages' requirements (-- --upgrade for newer versions).
 
     Not uv.lock, which carries download addresses.
     """
-    compile_ = ["uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--python-version", "3.11"]
+    compile_ = [_UV, "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--python-version", "3.11"]
     compile_ += ["--no-annotate", "--no-header", *session.posargs]
     for name in _PACKAGES:
         compile_ += ["--no-emit-package", f"sluice-{name}"]
@@ -86,7 +95,7 @@ def lock(session: nox.Session) -> None:
     session.run(*compile_, "packages/handlers/pyproject.toml", *shipped, external=True)
 
 
-@nox.session(default=False, venv_backend="none")
+@nox.session(default=False)
 def clean(session: nox.Session) -> None:
     """Remove everything that sessions have built."""
     for folder in ("build", "packages/infra/node_modules"):

@@ -12,7 +12,8 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sluice_core.identity import Caller, InsufficientScope, InvalidToken, JwksUnavailable, TokenVerifier
+from sluice_core.callers import Caller
+from sluice_core.identity import InsufficientScope, InvalidToken, JwksUnavailable, TokenVerifier
 from unit.fake_pool import (
     CLIENT_ID,
     ISSUER,

@@ -65,6 +65,7 @@ async def _serve(port: int) -> None:
         port=port,
         date_header=False,  # MiniStack sends its own; a second Date header fails the CDK CLI
         server_header=False,
+        proxy_headers=False,  # else a client's X-Forwarded-For would become its address
         log_level="warning",
         lifespan="on",
     )

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import re
+import time
+import urllib.parse
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import boto3
+import httpx
+import pytest
+from botocore.exceptions import ClientError
+from moto import mock_aws
+from sluice_core.jobs import JobKey, StoredResult
+from sluice_core.results import DOWNLOAD_SECONDS, S3_CONFIG, DownloadSigner, ResultWriter
+from sluice_core.workloads import WorkResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unit.conftest import Bucket
+
+KEY = JobKey("ann", "my-client-token-0001")
+REPORT = WorkResult("höhe,1\r\n".encode(), "text/csv; charset=utf-8", "csv")
+ROLE = "arn:aws:iam::123456789012:role/download"
+
+
+@pytest.fixture
+def writer(bucket: Bucket) -> ResultWriter:
+    return ResultWriter(bucket.s3, bucket.name)
+
+
+@pytest.fixture
+def signer(lambda_environment: object, download_role: str, bucket: Bucket) -> DownloadSigner:
+    assert lambda_environment
+    return DownloadSigner(download_role, bucket.name)
+
+
+class Clock:
+    """Stands in for `time.time`; sessions end by this clock, too."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock(time.time())
+    monkeypatch.setattr("sluice_core.results.time", clock)
+    return clock
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """moto, for what needs no engine: role sessions of its STS live as long as asked for."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    with mock_aws():
+        yield
+
+
+def session_of(url: str) -> str:
+    return urllib.parse.parse_qs(urllib.parse.urlsplit(url).query)["X-Amz-Credential"][0].partition("/")[0]
+
+
+def test_a_result_is_stored_under_its_job_and_attempt(writer: ResultWriter, bucket: Bucket) -> None:
+    stored = writer.put(KEY, "attempt-1", REPORT)
+
+    assert stored == StoredResult(
+        "results/ann/my-client-token-0001/attempt-1.csv", "text/csv; charset=utf-8", len(REPORT.body)
+    )
+    assert bucket.read(stored.object_key) == REPORT.body
+
+
+def test_attempts_do_not_overwrite_each_other(writer: ResultWriter, bucket: Bucket) -> None:
+    first = writer.put(KEY, "attempt-1", REPORT)
+    second = writer.put(KEY, "attempt-2", WorkResult(b"other", "text/csv", "csv"))
+
+    assert bucket.read(first.object_key) == REPORT.body
+    assert bucket.read(second.object_key) == b"other"
+
+
+def test_anyone_with_the_url_may_download(
+    writer: ResultWriter, signer: DownloadSigner, bucket: Bucket
+) -> None:
+    # Given a stored result
+    stored = writer.put(KEY, "attempt-1", REPORT)
+
+    # When its URL is fetched without credentials
+    url = signer.sign(stored).url
+    answer = httpx.get(url)
+
+    # Then it downloads as a file of its own name and type
+    assert answer.status_code == 200
+    assert answer.content == REPORT.body
+    assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="my-client-token-0001.csv"'
+    # and a URL that was tampered with opens nothing
+    other = writer.put(KEY, "attempt-2", REPORT)
+    assert httpx.get(url.replace(stored.object_key, other.object_key)).status_code == 403
+    assert httpx.get(url.partition("?")[0]).status_code == 403
+    assert bucket.name in url
+
+
+def test_the_url_opens_only_what_the_role_may_read(signer: DownloadSigner, bucket: Bucket) -> None:
+    # Given an object outside the results
+    bucket.s3.put_object(Bucket=bucket.name, Key="private/ledger.csv", Body=b"secret")
+
+    url = signer.sign(StoredResult("private/ledger.csv", "text/csv", 6)).url
+
+    assert httpx.get(url).status_code == 403
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_url_lives_fifteen_minutes_and_never_longer_than_said(clock: Clock) -> None:
+    # Given a clock within a second
+    clock.now = int(clock.now) + 0.9
+
+    download = DownloadSigner(ROLE, "bucket").sign(StoredResult("results/a", "text/plain", 1))
+
+    # Then the signature is good for as long, and what is said is no later
+    query = urllib.parse.parse_qs(urllib.parse.urlsplit(download.url).query)
+    assert query["X-Amz-Expires"] == [str(DOWNLOAD_SECONDS)] == ["900"]
+    assert download.expires_at == int(clock.now) + 900
+    signed_at = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    assert abs(signed_at.timestamp() + 900 - download.expires_at) <= 5
+
+
+@pytest.mark.usefixtures("aws")
+def test_one_session_serves_until_a_url_could_outlive_it(clock: Clock) -> None:
+    # Given a signer whose session began now and lives an hour
+    signer = DownloadSigner(ROLE, "bucket")
+    result = StoredResult("results/a", "text/plain", 1)
+    began = clock.now
+    first = signer.sign(result)
+
+    # When URLs are asked for until the last moment at which one lives as long as the session
+    clock.now = began + 3600 - DOWNLOAD_SECONDS - 5
+    late = signer.sign(result)
+
+    # Then they come from that session and end before it
+    assert session_of(late.url) == session_of(first.url)
+    assert late.expires_at <= began + 3600
+
+    # When it is later, then a new session signs
+    clock.now = began + 3600 - DOWNLOAD_SECONDS + 5
+    assert session_of(signer.sign(result).url) != session_of(first.url)
+
+
+@pytest.mark.usefixtures("aws")
+def test_the_session_is_as_long_as_a_chained_role_allows() -> None:
+    sts = boto3.client("sts")
+    asked: list[dict[str, object]] = []
+    sts.meta.events.register("provide-client-params.sts.AssumeRole", lambda params, **_: asked.append(params))
+
+    def client(service: str, **options: object) -> object:
+        return sts if service == "sts" else boto3.client("s3", **options)  # type: ignore[call-overload]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sluice_core.results.boto3", type("Boto3", (), {"client": staticmethod(client)}))
+        DownloadSigner(ROLE, "bucket").sign(StoredResult("results/a", "text/plain", 1))
+
+    assert asked == [{"RoleArn": ROLE, "RoleSessionName": "download", "DurationSeconds": 3600}]
+
+
+@pytest.mark.usefixtures("lambda_environment")
+def test_a_role_that_may_not_be_assumed_raises(bucket: Bucket) -> None:
+    signer = DownloadSigner("arn:aws:iam::000000000000:role/no-such-role", bucket.name)
+
+    with pytest.raises(ClientError):
+        signer.sign(StoredResult("results/a", "text/plain", 1))
+
+
+def test_a_bucket_that_is_gone_raises(bucket: Bucket) -> None:
+    writer = ResultWriter(bucket.s3, "no-such-bucket")
+
+    with pytest.raises(ClientError, match="NoSuchBucket"):
+        writer.put(KEY, "attempt-1", REPORT)
+
+
+@pytest.mark.usefixtures("lambda_environment")
+def test_puts_carry_no_checksum_that_costs_more_than_it_brings(bucket: Bucket) -> None:
+    s3 = boto3.client("s3", config=S3_CONFIG)
+    headers: list[dict[str, str]] = []
+    s3.meta.events.register("before-send.s3.PutObject", lambda request, **_: headers.append(request.headers))
+
+    ResultWriter(s3, bucket.name).put(KEY, "attempt-1", REPORT)
+
+    assert not [name for name in headers[0] if re.match(r"(?i)x-amz-checksum|x-amz-sdk-checksum", name)]
