@@ -31,6 +31,21 @@ RETENTION_S = 7 * 86_400
 REQUEST_RETENTION_S = 4 * 86_400
 
 
+class _CurrentStdout:
+    """Standard output as it is when written to: pytest changes it for each test, a handler keeps what it saw."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+_log_handler: Any = telemetry.logger.registered_handler
+# Not setStream, which would flush the stream of pytest's start, long closed.
+_log_handler.stream = _CurrentStdout()
+
+
 class ClientMaker(Protocol):
     """Makes clients of the engine."""
 
@@ -231,11 +246,8 @@ class Output:
 
 
 @pytest.fixture
-def output(capsys: pytest.CaptureFixture[str]) -> Iterator[Output]:
-    handler: Any = telemetry.logger.registered_handler
-    before = handler.setStream(sys.stdout)
-    yield Output(capsys)
-    handler.setStream(before)
+def output(capsys: pytest.CaptureFixture[str]) -> Output:
+    return Output(capsys)
 
 
 @pytest.fixture

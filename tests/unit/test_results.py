@@ -151,22 +151,6 @@ def test_one_session_serves_until_a_url_could_outlive_it(clock: Clock) -> None:
     assert session_of(signer.sign(result).url) != session_of(first.url)
 
 
-@pytest.mark.usefixtures("aws")
-def test_the_session_is_as_long_as_a_chained_role_allows() -> None:
-    sts = boto3.client("sts")
-    asked: list[dict[str, object]] = []
-    sts.meta.events.register("provide-client-params.sts.AssumeRole", lambda params, **_: asked.append(params))
-
-    def client(service: str, **options: object) -> object:
-        return sts if service == "sts" else boto3.client("s3", **options)  # type: ignore[call-overload]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sluice_core.results.boto3", type("Boto3", (), {"client": staticmethod(client)}))
-        DownloadSigner(ROLE, "bucket").sign(StoredResult("results/a", "text/plain", 1))
-
-    assert asked == [{"RoleArn": ROLE, "RoleSessionName": "download", "DurationSeconds": 3600}]
-
-
 @pytest.mark.usefixtures("lambda_environment")
 def test_a_role_that_may_not_be_assumed_raises(bucket: Bucket) -> None:
     signer = DownloadSigner("arn:aws:iam::000000000000:role/no-such-role", bucket.name)

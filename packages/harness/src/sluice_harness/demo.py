@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _FORMATS = ("json", "csv", "ndjson")
 _RECORDS = 24
-_THREADS = 8
+_THREADS = 4
 _SUMMARY = ROOT / "build" / "demo" / "summary.json"
 # A job that has not ended by then is counted as lost.
 _PATIENCE_S = 60
@@ -117,7 +117,7 @@ def _drive(stage: StageDescription, count: int, progress: Progress) -> tuple[lis
     submitting = progress.add_task("submitting over HTTP", total=count)
     following = progress.add_task("following to the end", total=count)
     with ThreadPoolExecutor(_THREADS) as pool:
-        # Each user's first request alone: then one cold start serves all, where eight at once would start eight.
+        # Each user's first request alone: then one cold start serves all, where four at once would start four.
         jobs = [_submit(clients[n], n) for n in range(min(2, count))]
         progress.advance(submitting, len(jobs))
         for job in pool.map(lambda n: _submit(clients[n % 2], n), range(len(jobs), count)):
@@ -150,7 +150,7 @@ def _follow(job: DemoJob, deadline: float) -> None:
         if "retry-after" not in answer.headers:
             job.final = answer.json()
             return
-        time.sleep(float(answer.headers["retry-after"]) / 4)
+        time.sleep(float(answer.headers["retry-after"]))
 
 
 def _check_downloads(jobs: Sequence[DemoJob]) -> list[str]:

@@ -27,9 +27,12 @@ _PATCHES = [
     "system_attributes",
     "trace_header",
     "event_source_mapping",
+    "log_streams",
     "log_wait",
+    "handler_errors",
     "worker_lifetime",
     "worker_environment",
+    "worker_retirement",
 ]
 
 
@@ -38,6 +41,7 @@ def apply(app: Any) -> Any:
 
     Raises:
         RuntimeError: the installed engine is not the version these patches were written against.
+
     """
     found = version("ministack")
     if found != ENGINE_VERSION:

@@ -11,8 +11,9 @@ refuses bodies over the gateway's 10 MB ("Amazon API Gateway quotas").
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import inspect
+import logging
 import os
 import time
 import uuid
@@ -24,10 +25,19 @@ from ministack import app as engine_app
 from ministack.core import responses
 from ministack.services import apigateway_v1 as gateway
 
+from sluice_harness.compat.patching import expect
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine
 
 BODY_LIMIT = 10 * 1024 * 1024
+
+INTEGRATION = (
+    *("integration", "api_id", "stage_name", "stage", "resource", "request_path", "method"),
+    *("headers", "body", "query_params", "path_params", "owner_account_id", "owner_region"),
+    *("binary_media_types", "authorizer_context", "caller_identity"),
+)
+"""What the engine's integrations are invoked with."""
 
 Response = tuple[int, dict[str, Any], bytes]
 
@@ -47,7 +57,7 @@ class Exchange:
     """Status and latency of the integration's own answer, for the access log."""
 
     def lookup(self, name: str) -> Any:
-        """The value of ``context.a.b`` or ``a.b``, None where there is none."""
+        """Return the value of ``context.a.b`` or ``a.b``, None where there is none."""
         value: Any = self.context
         for part in name.removeprefix("context.").split("."):
             value = value.get(part) if isinstance(value, dict) else None
@@ -62,29 +72,51 @@ finished: list[Callable[[Exchange, Response], None]] = []
 
 
 def current() -> Exchange:
-    """The exchange this task is serving."""
+    """Return the exchange this task is serving."""
     return _current.get()
 
 
-def require_parameters(function: Callable[..., Any], *expected: str) -> None:
-    """Refuse to patch a function whose parameters are not the ones its replacement was written for.
+def find(name: str) -> Any:
+    """Return the value of ``context.a.b`` or ``stageVariables.a``; None where there is none, or no exchange."""
+    this = _current.get(None)
+    if this is None:  # a signature that failed before the gateway's entry
+        return None
+    if name.startswith("stageVariables."):
+        return (this.stage.get("variables") or {}).get(name.removeprefix("stageVariables."))
+    return this.lookup(name)
+
+
+_running: set[asyncio.Task[Any]] = set()
+
+
+async def answer_within(limit: float, answer: Coroutine[Any, Any, Any]) -> Any:
+    """Await an integration's answer for ``limit`` seconds; it runs on afterwards, as a function does in AWS.
 
     Raises:
-        RuntimeError: the function takes other parameters.
+        TimeoutError: no answer within the limit.
+
     """
-    found = tuple(inspect.signature(function).parameters)[: len(expected)]
-    if found != expected:
-        raise RuntimeError(f"{function.__module__}.{function.__name__} takes {found}, not {expected}")
+    task = asyncio.create_task(answer)
+    done, _ = await asyncio.wait({task}, timeout=limit)
+    if done:
+        return task.result()
+    _running.add(task)  # the loop keeps no reference of its own
+    task.add_done_callback(_running.discard)
+    raise TimeoutError
 
 
 def apply() -> None:
     """Give every gateway request one `$context`."""
-    entry = engine_app._handle_execute_api_request
-    scoped = ("api_id", "stage_name", "method", "path", "headers", "body", "query_params")
-    require_parameters(entry, "host", "path", "method", "headers", "body", "query_params", "raw_path")
-    require_parameters(gateway._handle_execute_in_scope, *scoped, "owner_account_id", "owner_region")
-    require_parameters(gateway._execute_in_scope, "request", *scoped)
-    require_parameters(gateway._authorize_request_v1, "api_id", "stage_name", "method_obj", "method")
+    request = ("api_id", "stage_name", "method", "path", "headers", "body", "query_params")
+    scoped = (*request, "owner_account_id", "owner_region")
+    entered = ("host", "path", "method", "headers", "body", "query_params", "raw_path", "raw_query_string")
+    entry = expect(engine_app, "_handle_execute_api_request", *entered)
+    expect(gateway, "_handle_execute_in_scope", *scoped)
+    expect(gateway, "_execute_in_scope", "request", *scoped)
+    expect(gateway, "_authorize_request_v1", *_AUTHORIZED, "stage", "owner_account_id", "owner_region")
+    event = ("resource", "request_path", "method", "headers", "body", "query_params", "path_params")
+    options = ("binary_media_types", "authorizer_context", "caller_identity")
+    expect(gateway, "_build_lambda_event_v1", "api_id", "stage_name", "stage", *event, *options)
     engine_app._handle_execute_api_request = _remember_path(entry)
     gateway._handle_execute_in_scope = _serve
     gateway._authorize_request_v1 = _remember_authorizer(gateway._authorize_request_v1)
@@ -99,7 +131,7 @@ def _remember_path(original: Any) -> Any:
     return handle
 
 
-async def _serve(
+async def _serve(  # noqa: PLR0917 - the engine's signature
     api_id: str,
     stage_name: str,
     method: str,
@@ -130,18 +162,27 @@ async def _serve(
     }
     token = _current.set(exchange)
     try:
-        if stage and len(exchange.body) > BODY_LIMIT:
-            response = gateway._gw_error("REQUEST_TOO_LARGE", "Request Too Long")
-        else:
-            response = await gateway._execute_in_scope(
-                request, api_id, stage_name, method, path, exchange.headers, body, exchange.query, account, region
-            )
+        arguments = (api_id, stage_name, method, path, exchange.headers, body, exchange.query, account, region)
+        response = await _execute(exchange, request, arguments)
         exchange.context["resourcePath"] = request["resource_path"]
         if isinstance(response, gateway._GatewayError):
             response = _answer_error(exchange, response, request)
         return _finish(exchange, response)
     finally:
         _current.reset(token)
+
+
+async def _execute(exchange: Exchange, request: dict[str, Any], arguments: tuple[Any, ...]) -> Any:
+    if exchange.stage and len(exchange.body) > BODY_LIMIT:
+        return gateway._gw_error("REQUEST_TOO_LARGE", "Request Too Long")
+    try:
+        return await gateway._execute_in_scope(request, *arguments)
+    except Exception:
+        if not exchange.stage:
+            raise  # gateway responses belong to a stage
+        # The engine would answer with the exception's text, which is nothing for a client to see.
+        logging.getLogger(__name__).exception("the gateway failed on %s", exchange.context["path"])
+        return gateway._gw_error("DEFAULT_5XX", "Internal server error")
 
 
 def _begin(headers: dict[str, str], query: dict[str, list[str]], body: bytes) -> Exchange:
@@ -190,36 +231,22 @@ def _finish(exchange: Exchange, response: Response) -> Response:
     return status, headers, body
 
 
+_AUTHORIZED = (
+    *("api_id", "stage_name", "method_obj", "method", "request_path"),
+    *("resource", "headers", "body", "query_params", "path_params"),
+)
+
+
 def _remember_authorizer(original: Any) -> Any:
-    async def authorize(
-        api_id: str,
-        stage_name: str,
-        method_obj: dict[str, Any],
-        method: str,
-        request_path: str,
-        resource: dict[str, Any],
-        headers: Mapping[str, str],
-        body: bytes,
-        query_params: Mapping[str, list[str]],
-        path_params: dict[str, str] | None,
-        *rest: Any,
-    ) -> Any:
+    def argument(arguments: tuple[Any, ...], name: str) -> Any:
+        return arguments[_AUTHORIZED.index(name)]
+
+    async def authorize(*arguments: Any) -> Any:
         exchange = current()
+        resource, path_params = argument(arguments, "resource"), argument(arguments, "path_params")
         exchange.context.update(resourceId=resource["id"], resourcePath=resource["path"])
         exchange.path_params = dict(path_params or {})
-        error, authorizer = await original(
-            api_id,
-            stage_name,
-            method_obj,
-            method,
-            request_path,
-            resource,
-            headers,
-            body,
-            query_params,
-            path_params,
-            *rest,
-        )
+        error, authorizer = await original(*arguments)
         exchange.context["authorizer"] = dict(authorizer or {})
         return error, authorizer
 

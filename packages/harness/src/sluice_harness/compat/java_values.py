@@ -119,7 +119,7 @@ _MAP: dict[str, Callable[..., Any]] = {
 
 
 def call(owner: Any, name: str, arguments: list[Any]) -> Any:
-    """The result of ``owner.name(arguments)``, None where a Java object has no such method."""
+    """Return the result of ``owner.name(arguments)``, None where a Java object has no such method."""
     table: dict[str, Callable[..., Any]] = {}
     if isinstance(owner, str):
         table = _TEXT
@@ -135,7 +135,7 @@ def call(owner: Any, name: str, arguments: list[Any]) -> Any:
 
 
 def attribute(owner: Any, name: str) -> Any:
-    """The value of ``owner.name``: a map's entry, or a property of one of our own objects."""
+    """Return the value of ``owner.name``: a map's entry, or a property of one of our own objects."""
     if isinstance(owner, dict):
         return owner.get(name)
     if owner is None or isinstance(owner, str | list | tuple | bool | int | float) or name.startswith("_"):
@@ -145,7 +145,7 @@ def attribute(owner: Any, name: str) -> Any:
 
 
 def item(owner: Any, index: Any) -> Any:
-    """The value of ``owner[index]``, None where there is none."""
+    """Return the value of ``owner[index]``, None where there is none."""
     if isinstance(owner, dict):
         return owner.get(index)
     try:

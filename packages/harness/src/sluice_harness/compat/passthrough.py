@@ -12,18 +12,18 @@ from typing import Any
 
 from ministack.services import apigateway_v1 as gateway
 
-from sluice_harness.compat import exchange
+from sluice_harness.compat.patching import expect
 from sluice_harness.compat.request_validation import media_type
 
 
 def apply() -> None:
     """Refuse the content types that AWS refuses."""
-    exchange.require_parameters(gateway._check_passthrough_behavior, "integration", "headers")
+    expect(gateway, "_check_passthrough_behavior", "integration", "headers")
     gateway._check_passthrough_behavior = _check
 
 
 def template_for(templates: dict[str, str] | None, headers: dict[str, str]) -> str | None:
-    """The request template of the request's content type, parameters and case aside."""
+    """Return the request template of the request's content type, parameters and case aside."""
     wanted = media_type(headers)
     for name, template in (templates or {}).items():
         if name.partition(";")[0].strip().lower() == wanted:

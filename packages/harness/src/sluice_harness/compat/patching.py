@@ -11,14 +11,10 @@ from typing import Any
 
 
 def expect(owner: Any, name: str, *parameters: str) -> Any:
-    """Return ``owner.name`` after checking that it exists and takes exactly these parameters.
-
-    Raises:
-        RuntimeError: the engine has no such symbol, or its signature changed.
-    """
+    """Return ``owner.name``, or raise `RuntimeError` unless it exists and takes exactly these parameters."""
     where = f"{getattr(owner, '__name__', type(owner).__name__)}.{name}"
     if not hasattr(owner, name):
-        raise RuntimeError(f"the engine has no {where}: read its source and adapt the module that replaces it")
+        raise RuntimeError(f"the engine has no {where}: read its source and adapt what replaces it")
     found = getattr(owner, name)
     if callable(found) and not inspect.isclass(found):
         have = tuple(inspect.signature(found).parameters)
@@ -28,11 +24,7 @@ def expect(owner: Any, name: str, *parameters: str) -> Any:
 
 
 def replace_once(owner: Any, name: str, old: str, new: str) -> None:
-    """Replace the only occurrence of ``old`` in the string ``owner.name`` by ``new``.
-
-    Raises:
-        RuntimeError: the string is missing, or holds ``old`` never or more than once.
-    """
+    """Replace ``old`` in the string ``owner.name``; raise `RuntimeError` unless it occurs exactly once."""
     text = getattr(owner, name, None)
     count = text.count(old) if isinstance(text, str) else 0
     if not isinstance(text, str) or count != 1:

@@ -50,10 +50,10 @@ def apply() -> None:
     records._data = _Queues()
     for replacement, parameters in _REPLACEMENTS.items():
         original = expect(sqs, replacement.__name__, *parameters)
-        replacement.fifo = original  # type: ignore[attr-defined]
+        replacement.fifo = original
         setattr(sqs, replacement.__name__, replacement)
     for action, handler in _HANDLERS.items():
-        if sqs._HANDLERS.get(action) is not handler.fifo:  # type: ignore[attr-defined]
+        if sqs._HANDLERS.get(action) is not handler.fifo:
             raise RuntimeError(f"the engine dispatches {action} in another way: adapt {__name__}")
         sqs._HANDLERS[action] = handler
 
@@ -97,7 +97,8 @@ def _redrive(queue: Queue) -> Redrive | None:
     def move(message: Message) -> None:
         # The original attributes and sending time stay: age and retention go on counting from there.
         system = {"DeadLetterQueueSourceArn": source, **message["sys"]}
-        target["messages"].append(message | {"receipt_handle": None, "visible_at": time.time(), "sys": system})
+        moved = message | {"receipt_handle": None, "visible_at": time.time(), "sys": system}
+        target["messages"].append(moved)
         sqs.esm_wake.set()
 
     return Redrive(int(parsed["maxReceiveCount"]), move)
@@ -180,9 +181,7 @@ def _each(entries: list[dict[str, Any]], act: Any) -> dict[str, Any]:
         try:
             act(entry)
         except sqs._Err as error:
-            failed.append(
-                {"Id": entry["Id"], "Code": error.code, "Message": error.message, "SenderFault": True}
-            )
+            failed.append({"Id": entry["Id"], "Code": error.code, "Message": error.message, "SenderFault": True})
         else:
             done.append({"Id": entry["Id"]})
     return {"Successful": done, "Failed": failed}

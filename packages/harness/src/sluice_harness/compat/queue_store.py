@@ -3,7 +3,7 @@
 A message is in one of three states: *ready* (a receiver may have it), *delayed* (not yet) or *in flight*
 (received, and invisible until its visibility timeout ends). Ready messages wait in a heap by arrival, hidden
 ones in a heap by the time they become ready, and all of them in a heap by age for retention. An entry that
-left a heap's state stays there as a stale row that its next pop skips; a heap that is mostly stale is rebuilt.
+changes state leaves a stale row behind, which the next pop skips; a heap that is mostly stale is rebuilt.
 
 Receipt handles name the entry and the number of its receive, so a handle is looked up, never searched for,
 and one that was valid once is told apart from one that never was.
@@ -90,7 +90,7 @@ class MessageStore:
         with self._lock:
             number = next(self._numbers)
             entry = self._live[number] = Entry(message, number, order=number)
-            enqueued = message.get("enqueued_at", message.get("sent_at", now))
+            enqueued: float = message.get("enqueued_at") or message.get("sent_at") or now
             heapq.heappush(self._ages, (enqueued, number, entry))
             due = message.get("visible_at", now)
             if due <= now:
@@ -222,7 +222,7 @@ class MessageStore:
                 continue
             entry = row[2]
             spent = redrive is not None and entry.receives >= redrive.max_receives
-            # "After three receives a message moves to the back"; one that is due for the DLQ goes there first.
+            # After three receives a message goes to the back, unless it is due for the dead-letter queue.
             to_back = entry.receives >= BACK_OF_QUEUE_AFTER and not spent
             self._set_ready(entry, next(self._numbers) if to_back else entry.order)
 

@@ -18,6 +18,7 @@ from ministack.services import apigateway_v1 as gateway
 from ministack.services.cloudformation import provisioners
 
 from sluice_harness.compat import exchange, schema_errors
+from sluice_harness.compat.patching import expect
 
 TYPE = "AWS::ApiGateway::RequestValidator"
 
@@ -25,11 +26,16 @@ TYPE = "AWS::ApiGateway::RequestValidator"
 def apply() -> None:
     """Provision validators from CloudFormation and check bodies as AWS does."""
     handlers = provisioners._RESOURCE_HANDLERS
-    if TYPE not in handlers or handlers["AWS::ApiGateway::Method"]["create"] is not provisioners._apigw_method_create:
+    if (
+        TYPE not in handlers
+        or handlers["AWS::ApiGateway::Method"]["create"] is not provisioners._apigw_method_create
+    ):
         raise RuntimeError(f"the CloudFormation handlers of {TYPE} and Method are not where they were")
-    exchange.require_parameters(gateway._put_method, "api_id", "resource_id", "http_method", "data")
-    exchange.require_parameters(provisioners._apigw_method_create, "logical_id", "props", "stack_name")
-    exchange.require_parameters(gateway._check_request_validation, "method_obj", "api_id", "request", "headers")
+    expect(gateway, "_put_method", "api_id", "resource_id", "http_method", "data")
+    expect(provisioners, "_apigw_method_create", "logical_id", "props", "stack_name")
+    expect(
+        gateway, "_check_request_validation", "method_obj", "api_id", "request", "headers", "body", "query_params"
+    )
     handlers[TYPE] = {"create": _create, "update": _update, "delete": _delete}
     # The update handler calls the create handler by its global name.
     provisioners._apigw_method_create = _wire_validator(provisioners._apigw_method_create)
@@ -79,7 +85,7 @@ def _wire_validator(original: Any) -> Any:
     return create
 
 
-def _check(
+def _check(  # noqa: PLR0917 - the engine's signature
     method_obj: dict[str, Any],
     api_id: str,
     request: dict[str, Any],
@@ -124,8 +130,9 @@ def _check_body(schema: Any, body: bytes) -> Any:
         return gateway._gw_error("DEFAULT_5XX", "Internal server error")
     if valid:
         return None
-    problems = schema_errors.describe(schema, document)
-    exchange.current().context["error"]["validationErrorString"] = f"[{', '.join(problems)}]"
+    problems = f"[{', '.join(schema_errors.describe(schema, document))}]"
+    # Its quotes are escaped, so that a template may put it between quotes.
+    exchange.current().context["error"]["validationErrorString"] = json.dumps(problems, ensure_ascii=False)[1:-1]
     return refused
 
 
@@ -134,6 +141,6 @@ def _not_json(constant: str) -> Any:
 
 
 def media_type(headers: dict[str, str]) -> str:
-    """The request's content type without parameters; a missing one counts as JSON, as in AWS."""
+    """Return the request's content type without parameters; a missing one counts as JSON, as in AWS."""
     declared = gateway._header_ci(headers, "content-type") or "application/json"
     return str(declared).partition(";")[0].strip().lower()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def describe(schema: Any, value: Any) -> list[str]:
     """Say why ``value`` does not satisfy ``schema``; AWS's validator words each keyword in its own way."""
-    return list(_problems(schema, value, schema))
+    return list(_problems(schema, value, schema)) or ["instance does not match the schema"]
 
 
 def _problems(schema: Any, value: Any, root: Any) -> Iterator[str]:
@@ -24,7 +24,8 @@ def _problems(schema: Any, value: Any, root: Any) -> Iterator[str]:
     types = schema.get("type")
     allowed = [types] if isinstance(types, str) else list(types or [])
     if allowed and not gateway._json_schema_valid({"type": allowed}, value, root):
-        yield f"instance type ({_type(value)}) does not match any allowed primitive type (allowed: {_text(allowed)})"
+        expected = f"any allowed primitive type (allowed: {_text(allowed)})"
+        yield f"instance type ({_type(value)}) does not match {expected}"
         return
     if "enum" in schema and value not in schema["enum"]:
         yield f"instance value ({_text(value)}) not found in enum (possible values: {_text(schema['enum'])})"
@@ -68,10 +69,11 @@ def _object(schema: dict[str, Any], value: dict[str, Any], root: Any) -> Iterato
 
 def _array(schema: dict[str, Any], value: list[Any], root: Any) -> Iterator[str]:
     most, fewest = schema.get("maxItems"), schema.get("minItems")
+    found = f"elements but instance has {len(value)} elements"
     if most is not None and len(value) > most:
-        yield f"array is too long: must have at most {most} elements but instance has {len(value)} elements"
+        yield f"array is too long: must have at most {most} {found}"
     if fewest is not None and len(value) < fewest:
-        yield f"array is too short: must have at least {fewest} elements but instance has {len(value)} elements"
+        yield f"array is too short: must have at least {fewest} {found}"
     if isinstance(schema.get("items"), dict):
         for item in value:
             yield from _problems(schema["items"], item, root)
@@ -83,6 +85,10 @@ def _number(schema: dict[str, Any], value: float) -> Iterator[str]:
         yield f"numeric instance is lower than the required minimum (minimum: {low}, found: {value})"
     if high is not None and value > high:
         yield f"numeric instance is greater than the required maximum (maximum: {high}, found: {value})"
+    if value == low and schema.get("exclusiveMinimum"):
+        yield f"numeric instance is not strictly greater than the required minimum {low}"
+    if value == high and schema.get("exclusiveMaximum"):
+        yield f"numeric instance is not strictly lower than the required maximum {high}"
 
 
 def _combined(schema: dict[str, Any], value: Any, root: Any) -> Iterator[str]:

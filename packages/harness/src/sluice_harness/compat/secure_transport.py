@@ -17,7 +17,7 @@ def apply() -> None:
     """Pin every request's origin as secure."""
     pin_request_origin = expect(app, "pin_request_origin", "source_ip", "secure_transport")
 
-    def pin_as_secure(source_ip: str, secure_transport: bool) -> None:  # noqa: ARG001, FBT001 - the engine's signature
+    def pin_as_secure(source_ip: str, secure_transport: bool) -> None:  # noqa: ARG001 - the engine's signature
         pin_request_origin(source_ip, True)
 
     app.pin_request_origin = pin_as_secure

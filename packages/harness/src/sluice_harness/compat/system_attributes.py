@@ -76,7 +76,5 @@ def _send_batch(data: dict[str, Any], qurl: str) -> dict[str, Any]:
         try:
             sent.append({**sqs._act_send_message({**entry, "QueueUrl": url}, url), "Id": entry["Id"]})
         except sqs._Err as error:
-            failed.append(
-                {"Id": entry["Id"], "Code": error.code, "Message": error.message, "SenderFault": True}
-            )
+            failed.append({"Id": entry["Id"], "Code": error.code, "Message": error.message, "SenderFault": True})
     return {"Successful": sent, "Failed": failed}

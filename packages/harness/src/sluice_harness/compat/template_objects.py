@@ -44,12 +44,12 @@ class Input:
         return self._text or "{}"
 
     def json(self, path: str = "$") -> str:
-        """The value at ``path`` as JSON text; nothing there is an empty string."""
+        """Return the value at ``path`` as JSON text; nothing there is an empty string."""
         found = self._find(path)
         return '""' if found is None else json.dumps(found, separators=(",", ":"), ensure_ascii=False)
 
     def path(self, path: str = "$") -> Any:
-        """The value at ``path`` as an object; nothing there renders as nothing."""
+        """Return the value at ``path`` as an object; nothing there renders as nothing."""
         found = self._find(path)
         return "" if found is None else found
 
@@ -83,7 +83,7 @@ class Input:
 
 
 def find(document: Any, path: str) -> Any:
-    """The value at a JSONPath made of names, indexes and wildcards; None where there is none."""
+    """Return the value at a JSONPath made of names, indexes and wildcards; None where there is none."""
     found = document
     for name, wildcard in _steps(path):
         if wildcard:
@@ -117,23 +117,23 @@ class Util:
         return quote_plus(_plain(text), safe="*").replace("~", "%7E")
 
     def urlDecode(self, text: Any) -> str:  # noqa: N802
-        """The inverse of `urlEncode`."""
+        """Undo `urlEncode`."""
         return unquote_plus(_plain(text))
 
     def escapeJavaScript(self, text: Any) -> str:  # noqa: N802
-        r"""``text`` with JavaScript's escapes; single quotes too, so a template adds ``.replaceAll("\\'","'")``."""
+        """``text`` with JavaScript's escapes, of single quotes too, which JSON does not allow."""
         return "".join(_escaped(character) for character in _plain(text))
 
     def base64Encode(self, data: Any) -> str:  # noqa: N802
-        """``data`` in base 64."""
+        """Encode ``data`` in base 64."""
         return base64.b64encode(_plain(data).encode()).decode()
 
     def base64Decode(self, text: Any) -> str:  # noqa: N802
-        """The text that base 64 ``text`` stands for."""
+        """Decode base 64 to text."""
         return base64.b64decode(_plain(text)).decode("utf-8", errors="replace")
 
     def parseJson(self, text: Any) -> Any:  # noqa: N802
-        """The object that JSON ``text`` describes."""
+        """Read JSON."""
         return json.loads(_plain(text))
 
 
@@ -148,7 +148,7 @@ _ESCAPES |= {"\b": "\\b", "\n": "\\n", "\t": "\\t", "\f": "\\f", "\r": "\\r"}
 def _escaped(character: str) -> str:
     if character in _ESCAPES:
         return _ESCAPES[character]
-    if " " <= character and ord(character) < _NON_LATIN:
+    if character >= " " and ord(character) < _NON_LATIN:
         return character
     units = character.encode("utf-16-be")
     return "".join(f"\\u{units[at] * 256 + units[at + 1]:04X}" for at in range(0, len(units), 2))

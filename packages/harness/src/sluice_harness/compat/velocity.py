@@ -18,9 +18,10 @@ from typing import Any
 import airspeed
 
 from sluice_harness.compat import java_values
-from sluice_harness.compat.exchange import require_parameters
+from sluice_harness.compat.patching import expect
 
 _ROOTS = frozenset({"context", "input", "stageVariables", "util"})
+_ONCE = (["context", "requestOverride"], ["context", "responseOverride"])
 _STEP = re.compile(r"\.?([a-z_][\w-]*)|\[\s*(?:'([^']*)'|\"([^\"]*)\"|(\d+))\s*\]", re.IGNORECASE)
 
 
@@ -30,10 +31,10 @@ class RenderError(Exception):
 
 def apply() -> None:
     """Fit airspeed's elements to API Gateway's Velocity."""
-    require_parameters(airspeed.NameOrCall.calculate, "self", "current_object", "loader", "top_namespace")
-    require_parameters(airspeed.SubExpression.calculate, "self", "current_object", "loader", "global_namespace")
-    require_parameters(airspeed.FormalReference.evaluate_raw, "self", "stream", "namespace", "loader")
-    require_parameters(airspeed.SetDirective.evaluate_raw, "self", "stream", "namespace", "loader")
+    expect(airspeed.NameOrCall, "calculate", "self", "current_object", "loader", "top_namespace")
+    expect(airspeed.SubExpression, "calculate", "self", "current_object", "loader", "global_namespace")
+    expect(airspeed.FormalReference, "evaluate_raw", "self", "stream", "namespace", "loader")
+    expect(airspeed.SetDirective, "evaluate_raw", "self", "stream", "namespace", "loader")
     airspeed.NameOrCall.NAME = re.compile(r"([_a-z][a-z0-9_-]*)", re.IGNORECASE)
     airspeed.NameOrCall.calculate = _name_or_call
     airspeed.SubExpression.calculate = _sub_expression
@@ -54,6 +55,7 @@ def render(source: str, names: dict[str, Any]) -> str:
 
     Raises:
         RenderError: the template cannot be parsed or evaluated.
+
     """
     try:
         return str(_parsed(source).merge(names))
@@ -124,7 +126,7 @@ def _set(self: Any, _stream: Any, namespace: Any, loader: Any) -> None:
     value = self.value.calculate(namespace, loader)
     if value is None:
         return  # Velocity leaves the place as it was
-    steps = _steps(self.terms)
+    steps = _steps(".".join(self.terms))
     if len(steps) == 1:
         scope = namespace.find_outermost(steps[0]) or _outermost(namespace)
         scope[steps[0]] = value
@@ -132,14 +134,15 @@ def _set(self: Any, _stream: Any, namespace: Any, loader: Any) -> None:
     place = namespace
     for step in steps[:-1]:
         place = place[step] if isinstance(place, airspeed.LocalNamespace) else java_values.item(place, step)
-    if steps[:2] == ["context", "responseOverride"] and steps[-1] in place:
+    if steps[:2] in _ONCE and steps[-1] in place:
         raise RenderError(f"{'.'.join(map(str, steps))} is overridden twice")
     place[steps[-1]] = value
 
 
-def _steps(terms: list[str]) -> list[Any]:
+@lru_cache(maxsize=512)
+def _steps(place: str) -> list[Any]:
     steps: list[Any] = []
-    for match in _STEP.finditer(".".join(terms)):
+    for match in _STEP.finditer(place):
         name, single, double, index = match.groups()
         steps.append(int(index) if index else next(text for text in (name, single, double) if text is not None))
     return steps
