@@ -1,0 +1,101 @@
+"""A synthesized stage, read as the tests need it: resources by type, properties, references."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+STAGES = ("dev", "prod", "local")
+Properties = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The cloud assembly of one stage; logical ids are unique over its stacks."""
+
+    stage: str
+    folder: Path
+
+    @cached_property
+    def template_files(self) -> list[Path]:
+        return sorted(self.folder.glob("*.template.json"))
+
+    @cached_property
+    def _templates(self) -> list[dict[str, Any]]:
+        return [json.loads(file.read_text()) for file in self.template_files]
+
+    @cached_property
+    def resources(self) -> dict[str, dict[str, Any]]:
+        every = [entry for template in self._templates for entry in template["Resources"].items()]
+        assert len(dict(every)) == len(every), "two stacks share a logical id"
+        return dict(every)
+
+    @cached_property
+    def outputs(self) -> dict[str, Any]:
+        return {
+            name: output["Value"]
+            for template in self._templates
+            for name, output in template.get("Outputs", {}).items()
+        }
+
+    def of_type(self, kind: str) -> dict[str, Properties]:
+        """The properties of every ``AWS::<kind>``, by logical id; at least one, lest a test pass on nothing."""
+        found = {
+            name: resource.get("Properties", {})
+            for name, resource in self.resources.items()
+            if resource["Type"] == f"AWS::{kind}"
+        }
+        assert found, f"stage {self.stage} has no AWS::{kind}"
+        return found
+
+    def only(self, kind: str) -> Properties:
+        """The properties of the one resource of this type."""
+        (properties,) = self.of_type(kind).values()
+        return properties
+
+    def statements(self) -> Iterator[tuple[str, Properties]]:
+        """Every policy statement in the assembly, inline, managed or on a resource, with its owner's id."""
+        for name, resource in self.resources.items():
+            for document in _documents(resource.get("Properties", {})):
+                for statement in document["Statement"]:
+                    yield name, statement
+
+    def statements_of_role(self, role: str) -> list[Properties]:
+        """What a role, given by logical id, is allowed through its policies."""
+        properties = self.resources[role]["Properties"]
+        assert not properties.get("Policies"), f"{role} has inline policies, which this does not read"
+        return [
+            statement
+            for policy in self.of_type("IAM::Policy").values()
+            if {"Ref": role} in policy["Roles"]
+            for statement in policy["PolicyDocument"]["Statement"]
+        ]
+
+
+def _documents(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        if "Statement" in value:
+            yield value
+        for part in value.values():
+            yield from _documents(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _documents(part)
+
+
+def listed(value: Any) -> list[Any]:
+    """IAM's one-or-many as a list."""
+    return value if isinstance(value, list) else [value]
+
+
+def logical_id(reference: Any) -> str:
+    """The resource that a ``Ref`` or a ``Fn::GetAtt`` names."""
+    if "Ref" in reference:
+        return str(reference["Ref"])
+    return str(reference["Fn::GetAtt"][0])

@@ -1,0 +1,54 @@
+"""Each stage is synthesized once, by the CDK CLI as a user runs it, for all the tests of this folder.
+
+Every module here is in the xdist group ``infra``, so that one worker runs them all.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from infra.assemblies import STAGES, Assembly
+from sluice_harness import cdk_cli
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_VARIANTS = Path(__file__).with_name("variants.py")
+
+
+@pytest.fixture(scope="session")
+def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Assembly]:
+    @functools.cache
+    def synthesize(stage: str) -> Assembly:
+        return Assembly(stage, cdk_cli.synthesize(stage, tmp_path_factory.mktemp("assemblies") / stage))
+
+    return synthesize
+
+
+@pytest.fixture(scope="session", params=STAGES)
+def assembly(request: pytest.FixtureRequest, synthesized: Callable[[str], Assembly]) -> Assembly:
+    return synthesized(request.param)
+
+
+@pytest.fixture(scope="session")
+def variants(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Assembly]:
+    """Apps that differ from the local stage in one thing each; see variants.py."""
+    folder = tmp_path_factory.mktemp("variants")
+    node = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, str(_VARIANTS), str(folder)],
+        env={**os.environ, "PATH": node},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    names: list[str] = json.loads(done.stdout)
+    return {name: Assembly("local", folder / name) for name in names}

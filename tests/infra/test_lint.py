@@ -1,0 +1,48 @@
+"""cfn-lint finds nothing in any template of any stage; its rules are data in the package, so it needs no network."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from cfnlint import api
+from cfnlint.config import ManualArgs
+from infra.assemblies import Assembly
+
+pytestmark = pytest.mark.xdist_group("infra")
+
+IGNORED = {
+    "W3005": "CDK itself lets a function depend on its role, which the reference to the role's ARN says already",
+}
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("cfn-lint wants the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.mark.usefixtures("offline")
+def test_templates_are_clean(assembly: Assembly) -> None:
+    # given every template of the stage
+    assert len(assembly.template_files) >= 2
+
+    for file in assembly.template_files:
+        # when it is linted, with the rules' informational level
+        config = ManualArgs(ignore_checks=list(IGNORED), include_checks=["I"], regions=["us-east-1"])
+        findings = api.lint(file.read_text(), config=config)
+
+        # then there is nothing to say
+        assert [str(finding) for finding in findings] == [], file.name
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_broken_template_is_found() -> None:
+    # given a queue with a property that SQS does not know
+    template = '{"Resources": {"Q": {"Type": "AWS::SQS::Queue", "Properties": {"Visibility": 1}}}}'
+
+    # then the linter says so
+    findings = api.lint(template, config=ManualArgs(ignore_checks=list(IGNORED), regions=["us-east-1"]))
+    assert [finding.rule.id for finding in findings] == ["E3002"]

@@ -1,0 +1,63 @@
+"""Run as a program: synthesizes apps that differ from the local stage in one thing each.
+
+``python variants.py FOLDER`` writes one assembly per variant into the folder and prints the variants' names.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import aws_cdk as cdk
+from aws_cdk import aws_s3, aws_sqs
+from sluice_core.workloads import WorkResult
+from sluice_infra.app import build
+from sluice_infra.stages import stage_config
+
+LOCAL = stage_config("local")
+
+
+class Echo:
+    """A workload whose parameters no other workload has."""
+
+    parameters_schema: ClassVar = {"type": "object", "properties": {"text": {"type": "string"}}}
+
+    def run(self, job_id: str, _parameters: object) -> WorkResult:
+        return WorkResult(job_id.encode(), "text/plain", "txt")
+
+
+def other_retention(app: cdk.App) -> None:
+    """Functions differ; the API does not."""
+    build(app, replace(LOCAL, result_days=LOCAL.result_days + 1))
+
+
+def other_schema(app: cdk.App) -> None:
+    """The API differs in nothing but the request schema."""
+    build(app, replace(LOCAL, workloads=f"weather-report={__name__}:Echo"))
+
+
+def unencrypted(app: cdk.App) -> None:
+    """Two resources that the AwsSolutions rules refuse."""
+    build(app, LOCAL)
+    stack = cdk.Stack(app, "careless")
+    aws_s3.Bucket(stack, "Bucket")
+    aws_sqs.Queue(stack, "Queue", encryption=aws_sqs.QueueEncryption.UNENCRYPTED)
+
+
+def main(folder: Path) -> None:
+    for variant in (other_retention, other_schema, unencrypted):
+        app = cdk.App(outdir=str(folder / variant.__name__))
+        variant(app)
+        try:
+            app.synth()
+        except RuntimeError as error:
+            if "Validation failed" not in str(error):
+                raise
+    sys.stdout.write(json.dumps([variant.__name__ for variant in (other_retention, other_schema, unencrypted)]))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
