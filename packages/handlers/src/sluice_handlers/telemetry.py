@@ -46,4 +46,5 @@ class Measurements:
                 metrics.add_dimension("JobType", job_type)
             for metric, value in values:
                 metrics.add_metric(name=metric.name, unit=metric.unit, value=value)
-            metrics.flush_metrics()
+            if metrics.metric_set:  # Powertools writes by itself at 100 values, and warns of writing nothing
+                metrics.flush_metrics()

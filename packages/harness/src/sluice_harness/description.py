@@ -79,6 +79,13 @@ class StageDescription:
         return path
 
 
+def forget(name: str, endpoint_url: str) -> None:
+    """Remove a stage's description, unless another stage has described itself under the same name since."""
+    path = description_path(name)
+    if path.exists() and json.loads(path.read_text())["endpointUrl"] == endpoint_url:
+        path.unlink()
+
+
 def description_path(name: str) -> Path:
     """Return where a stage's description lies."""
     return _STAGES / f"{name}.json"

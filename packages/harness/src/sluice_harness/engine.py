@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sluice_harness.description import forget
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -26,12 +28,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--state", type=Path, required=True, help="folder for worker code, logs and objects")
+    parser.add_argument("--name", help="whose description in build/stages to remove at the end")
     options = parser.parse_args(argv)
     _set_environment(options.port, options.state)
     try:
         asyncio.run(_serve(options.port))
     finally:
         shutil.rmtree(options.state, ignore_errors=True)
+        if options.name:
+            forget(options.name, f"http://127.0.0.1:{options.port}")
 
 
 def _set_environment(port: int, state: Path) -> None:

@@ -30,8 +30,9 @@ def main() -> None:
 
 
 def _keep_up(name: str, port: int | None, console: Console) -> None:
-    # A plain kill ends the stage in order, as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A plain kill ends the stage in order, as Ctrl-C does, in the background too.
+    for end in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(end, signal.default_int_handler)
     with LocalStage(name, port=port, progress=lambda step: console.print(f"[dim]{step} ...[/]")) as stage:
         description = stage.deploy()
         console.print(_instructions(description, name), markup=False, soft_wrap=True)
@@ -49,14 +50,17 @@ and describes itself in {description_path(name)}. Ctrl-C ends it.
 TOKEN={token}
 
 # submit a job; the answer's statusUrl says where to ask about it
-curl -s -i -X POST '{stage.apiUrl}/submit-job' -H "Authorization: $TOKEN" -H 'Content-Type: application/json' \
+curl -s -i -X POST '{stage.apiUrl}/submit-job' -H "Authorization: $TOKEN" \
+-H 'Content-Type: application/json' \
 -d '{{"jobType": "weather-report", "parameters": {{"station": "Reykjavik", "records": 24, "format": "csv"}}}}'
 
-# submit, ask, download
-JOB=$(curl -s -X POST '{stage.apiUrl}/submit-job' -H "Authorization: $TOKEN" -H 'Content-Type: application/json' \
--d '{{}}' | python3 -c 'import json,sys; print(json.load(sys.stdin)["jobId"])'); sleep 3; \
-curl -s "{stage.apiUrl}/job-status/$JOB" -H "Authorization: $TOKEN" | tee /dev/stderr \
-| python3 -c 'import json,sys; print(json.load(sys.stdin)["result"]["url"])' | xargs curl -s | head -c 600
+# submit, ask until there is a result, download it
+JOB=$(curl -s -X POST '{stage.apiUrl}/submit-job' -H "Authorization: $TOKEN" \
+-H 'Content-Type: application/json' -d '{{}}' | python3 -c 'import json,sys; print(json.load(sys.stdin)["jobId"])')
+until STATUS=$(curl -s "{stage.apiUrl}/job-status/$JOB" -H "Authorization: $TOKEN"); \
+echo "$STATUS"; [[ "$STATUS" == *'"result"'* ]]; do sleep 1; done
+echo "$STATUS" | python3 -c 'import json,sys; print(json.load(sys.stdin)["result"]["url"])' \\
+| xargs curl -s | head -c 600
 """
 
 

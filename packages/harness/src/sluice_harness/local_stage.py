@@ -22,7 +22,7 @@ from botocore.config import Config
 from sluice_core.callers import ADMIN_GROUP
 
 from sluice_harness import cdk_cli
-from sluice_harness.description import ROOT, StageDescription, User, description_path, from_outputs
+from sluice_harness.description import ROOT, StageDescription, User, forget, from_outputs
 from sluice_harness.engine import ACCOUNT, REGION
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class LocalStage:
         command = [sys.executable, "-m", "sluice_harness.engine"]
         with self._log.open("wb") as log:
             self._engine = subprocess.Popen(
-                [*command, "--port", str(self._port), "--state", str(self._state)],
+                [*command, "--port", str(self._port), "--state", str(self._state), "--name", self._name],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -107,7 +107,7 @@ class LocalStage:
 
     def stop(self) -> None:
         """End the engine, its workers and its folder."""
-        description_path(self._name).unlink(missing_ok=True)
+        forget(self._name, self.endpoint_url)
         if self._engine is not None and self._engine.stdin is not None:
             self._engine.stdin.close()
             try:
