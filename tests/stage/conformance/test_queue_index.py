@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
-from sluice_harness.compat.queue_store import STALE_ROWS_KEPT, MessageStore
+from sluice_harness.compat.queues.queue_store import STALE_ROWS_KEPT, MessageStore
 from stage.conformance.functions import create_queue, depth, eventually, unique
 
 if TYPE_CHECKING:

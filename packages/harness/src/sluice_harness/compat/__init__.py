@@ -1,6 +1,6 @@
 """The compatibility layer: one module per gap between MiniStack and AWS.
 
-Every module has ``apply()``, asserts on the symbol it replaces and has a conformance test in
+Every module named in ``_PATCHES`` has ``apply()``, asserts on the symbol it replaces and has a conformance test in
 ``tests/stage/conformance/`` on the AWS behaviour it restores, so that an upgrade of the engine says at once
 what changed.
 """
@@ -14,25 +14,25 @@ from typing import Any
 ENGINE_VERSION = "1.5.33"
 # One gap each, in the order in which they are closed.
 _PATCHES = [
-    "exchange",
-    "request_validation",
-    "passthrough",
-    "mapping_templates",
-    "integration_credentials",
-    "gateway_responses",
-    "access_logs",
-    "secure_transport",
-    "batch_authorization",
-    "queue_index",
-    "system_attributes",
-    "trace_header",
-    "event_source_mapping",
-    "log_streams",
-    "log_wait",
-    "handler_errors",
-    "worker_lifetime",
-    "worker_environment",
-    "worker_retirement",
+    "gateway.exchange",
+    "gateway.request_validation",
+    "gateway.passthrough",
+    "gateway.mapping_templates",
+    "gateway.integration_credentials",
+    "gateway.gateway_responses",
+    "gateway.access_logs",
+    "access.secure_transport",
+    "access.batch_authorization",
+    "queues.queue_index",
+    "queues.system_attributes",
+    "queues.trace_header",
+    "queues.event_source_mapping",
+    "functions.log_streams",
+    "functions.log_wait",
+    "functions.handler_errors",
+    "functions.worker_lifetime",
+    "functions.worker_environment",
+    "functions.worker_retirement",
 ]
 
 

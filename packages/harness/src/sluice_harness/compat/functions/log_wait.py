@@ -25,7 +25,7 @@ from typing import Any
 from ministack.core import lambda_runtime
 from ministack.core.lambda_runtime import Worker
 
-from sluice_harness.compat import log_streams
+from sluice_harness.compat.functions import log_streams
 from sluice_harness.compat.patching import expect, replace_once
 
 END = "\x1esluice-end-of-invocation"

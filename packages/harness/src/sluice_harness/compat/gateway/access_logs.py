@@ -19,9 +19,9 @@ from ministack.services import apigateway_v1 as gateway
 from ministack.services import cloudwatch_logs
 from ministack.services.cloudformation import provisioners
 
-from sluice_harness.compat import exchange
-from sluice_harness.compat.exchange import Exchange, Response
-from sluice_harness.compat.java_values import to_text
+from sluice_harness.compat.gateway import exchange
+from sluice_harness.compat.gateway.exchange import Exchange, Response
+from sluice_harness.compat.gateway.java_values import to_text
 from sluice_harness.compat.patching import expect
 
 TYPE = "AWS::ApiGateway::Stage"

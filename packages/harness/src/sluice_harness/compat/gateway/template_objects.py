@@ -12,10 +12,10 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus, unquote_plus
 
-from sluice_harness.compat import java_values
+from sluice_harness.compat.gateway import java_values
 
 if TYPE_CHECKING:
-    from sluice_harness.compat.exchange import Exchange
+    from sluice_harness.compat.gateway.exchange import Exchange
 
 _STEP = re.compile(r"\.?([\w-]+)|\.?\*|\[\s*(?:'([^']*)'|\"([^\"]*)\"|(-?\d+)|\*)\s*\]")
 _NON_LATIN = 0x7F

@@ -12,8 +12,8 @@ from typing import Any
 
 from ministack.services import apigateway_v1 as gateway
 
+from sluice_harness.compat.gateway.request_validation import media_type
 from sluice_harness.compat.patching import expect
-from sluice_harness.compat.request_validation import media_type
 
 
 def apply() -> None:

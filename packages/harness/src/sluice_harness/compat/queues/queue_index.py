@@ -23,7 +23,7 @@ from typing import Any
 from ministack.services import sqs
 
 from sluice_harness.compat.patching import expect
-from sluice_harness.compat.queue_store import Handle, Message, MessageStore, Redrive
+from sluice_harness.compat.queues.queue_store import Handle, Message, MessageStore, Redrive
 
 Queue = dict[str, Any]
 

@@ -17,7 +17,7 @@ from typing import Any
 from ministack.services import apigateway_v1 as gateway
 from ministack.services.cloudformation import provisioners
 
-from sluice_harness.compat import exchange, schema_errors
+from sluice_harness.compat.gateway import exchange, schema_errors
 from sluice_harness.compat.patching import expect
 
 TYPE = "AWS::ApiGateway::RequestValidator"

@@ -17,7 +17,7 @@ from typing import Any
 
 import airspeed
 
-from sluice_harness.compat import java_values
+from sluice_harness.compat.gateway import java_values
 from sluice_harness.compat.patching import expect
 
 _ROOTS = frozenset({"context", "input", "stageVariables", "util"})

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 from ministack.services import lambda_svc, sqs
 
-from sluice_harness.compat import trace_header
-from sluice_harness.compat.batch_response import failed_messages
 from sluice_harness.compat.patching import expect
-from sluice_harness.compat.queue_store import MessageStore
+from sluice_harness.compat.queues import trace_header
+from sluice_harness.compat.queues.batch_response import failed_messages
+from sluice_harness.compat.queues.queue_store import MessageStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ from typing import Any
 
 from ministack.core import lambda_runtime
 
-from sluice_harness.compat import log_streams
+from sluice_harness.compat.functions import log_streams
 from sluice_harness.compat.patching import expect, replace_once
 
 # What a process needs to run, and what the engine's owner passes on to functions on purpose.

@@ -23,9 +23,9 @@ from ministack.core import responses
 from ministack.services import apigateway_v1 as gateway
 from ministack.services import sqs
 
-from sluice_harness.compat import exchange, integration_credentials, template_objects, velocity
-from sluice_harness.compat.exchange import INTEGRATION, Exchange, Response, current
-from sluice_harness.compat.passthrough import template_for
+from sluice_harness.compat.gateway import exchange, integration_credentials, template_objects, velocity
+from sluice_harness.compat.gateway.exchange import INTEGRATION, Exchange, Response, current
+from sluice_harness.compat.gateway.passthrough import template_for
 from sluice_harness.compat.patching import expect
 
 FORM = "application/x-www-form-urlencoded"

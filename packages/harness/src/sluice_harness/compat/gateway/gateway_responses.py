@@ -17,9 +17,9 @@ from typing import Any
 
 from ministack.services import apigateway_v1 as gateway
 
-from sluice_harness.compat import exchange
-from sluice_harness.compat.exchange import INTEGRATION, current
-from sluice_harness.compat.java_values import to_text
+from sluice_harness.compat.gateway import exchange
+from sluice_harness.compat.gateway.exchange import INTEGRATION, current
+from sluice_harness.compat.gateway.java_values import to_text
 from sluice_harness.compat.patching import expect
 
 BAD_GATEWAY = 502

@@ -1,0 +1,1 @@
+"""IAM: what a request counts as when its policies are evaluated."""

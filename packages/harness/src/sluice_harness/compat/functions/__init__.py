@@ -1,0 +1,1 @@
+"""Lambda: logs, errors and the life of its workers."""

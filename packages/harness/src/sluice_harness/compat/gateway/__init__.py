@@ -1,0 +1,1 @@
+"""API Gateway: validation, templates, gateway responses, access logs, the integration's role."""

@@ -1,0 +1,1 @@
+"""SQS and its event-source mappings."""
