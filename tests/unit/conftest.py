@@ -17,7 +17,8 @@ from sluice_core.executors import WorkQueueExecutor
 from sluice_core.ledger import JobLedger
 from sluice_handlers import telemetry
 from sluice_harness.local_stage import LocalStage
-from unit.lambda_events import work_record
+from unit import workloads_for_tests
+from unit.lambda_events import MAX_RECEIVES, work_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
     from sluice_core.jobs import Submission
+
+    Dispatch = Callable[..., list[dict[str, Any]]]
 
 RETENTION_S = 7 * 86_400
 REQUEST_RETENTION_S = 4 * 86_400
@@ -172,9 +175,7 @@ def download_role(engine: ClientMaker, bucket: Bucket) -> str:
     iam = engine.client("iam")
     name = f"download-{uuid.uuid4().hex}"
     trust = [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]
-    grant = [
-        {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bucket.name}/results/*"}
-    ]
+    grant = [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bucket.name}/results/*"}]
     role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=_policy(trust))
     iam.put_role_policy(RoleName=name, PolicyName="read", PolicyDocument=_policy(grant))
     arn: str = role["Role"]["Arn"]
@@ -253,3 +254,23 @@ def output(capsys: pytest.CaptureFixture[str]) -> Output:
 @pytest.fixture
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+@pytest.fixture
+def simulator(load: Callable[..., ModuleType], table: str, bucket: Bucket) -> ModuleType:
+    return load(
+        "batch_simulator",
+        JOB_TABLE=table,
+        RETENTION_SECONDS="604800",
+        RESULT_BUCKET=bucket.name,
+        WORKLOADS=workloads_for_tests.SETTING,
+        MAX_RECEIVES=str(MAX_RECEIVES),
+    )
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which jobs the workload has run."""
+    runs: list[str] = []
+    monkeypatch.setattr(workloads_for_tests, "runs", runs)
+    return runs

@@ -11,9 +11,14 @@ from sluice_core.jobs import JobKey, Submission
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import ModuleType
+
+    from sluice_core.jobs import Job
+    from sluice_core.ledger import JobLedger
 
 ANN = "0a1b2c3d-1111-4222-8333-444455556666"
 BEN = "99990000-1111-4222-8333-444455556666"
+MAX_RECEIVES = 5
 
 _numbers = itertools.count(1)
 
@@ -85,3 +90,15 @@ def failed_ids(answer: Mapping[str, Any]) -> list[str]:
 
 def ids(*records: Mapping[str, Any]) -> list[str]:
     return sorted(record["messageId"] for record in records)
+
+
+def handle(function: ModuleType, *records: dict[str, Any], context: Context | None = None) -> list[str]:
+    """Run a function on one batch and return the ids that it reports back."""
+    return failed_ids(function.handler({"Records": list(records)}, context or Context()))
+
+
+def row(ledger: JobLedger, submission: Submission) -> Job:
+    """Return the job as it is on record, where it must be."""
+    found = ledger.get(submission.key)
+    assert found is not None
+    return found

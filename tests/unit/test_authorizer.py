@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sluice_core.identity import JwksUnavailable
 from sluice_core.callers import owner_tag
+from sluice_core.identity import JwksUnavailable
 from unit.fake_pool import CLIENT_ID, OWNER, POOL_ID, FakePool, access_claims, id_claims, running_pool, sign
 
 if TYPE_CHECKING:
@@ -81,9 +81,7 @@ def test_a_good_token_may_use_the_whole_stage(authorizer: ModuleType, resource: 
         "principalId": OWNER,
         "policyDocument": {
             "Version": "2012-10-17",
-            "Statement": [
-                {"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": f"{STAGE_ARN}/*/*"}
-            ],
+            "Statement": [{"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": f"{STAGE_ARN}/*/*"}],
         },
         "context": {"owner": OWNER, "ownerTag": owner_tag(OWNER), "groups": "ops,apiAdmins"},
     }
@@ -193,9 +191,7 @@ def test_denials_are_counted_by_stage(
 def test_keys_come_from_the_pool_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     authorizer = load(monkeypatch)
 
-    assert keys_url(authorizer) == (
-        f"https://cognito-idp.eu-west-1.amazonaws.com/{POOL_ID}/.well-known/jwks.json"
-    )
+    assert keys_url(authorizer) == (f"https://cognito-idp.eu-west-1.amazonaws.com/{POOL_ID}/.well-known/jwks.json")
 
 
 def test_the_service_s_own_endpoint_goes_before_the_common_one(monkeypatch: pytest.MonkeyPatch) -> None:

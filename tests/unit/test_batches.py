@@ -24,9 +24,7 @@ def test_an_untroubled_batch_reports_nothing() -> None:
 def test_only_the_first_message_of_a_job_counts_as_its_first() -> None:
     batch = Batch()
 
-    firsts = [
-        batch.add(key, message(name)) for name, key in zip("abcd", (ONE, TWO, ONE, NAMESAKE), strict=True)
-    ]
+    firsts = [batch.add(key, message(name)) for name, key in zip("abcd", (ONE, TWO, ONE, NAMESAKE), strict=True)]
 
     assert firsts == [True, True, False, True]
 

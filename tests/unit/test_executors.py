@@ -30,9 +30,7 @@ def executor(work_queue: WorkQueue) -> WorkQueueExecutor:
 def moto_sqs(monkeypatch: pytest.MonkeyPatch) -> Iterator[SQSClient]:
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     with mock_aws():
-        yield boto3.client(
-            "sqs", region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
-        )
+        yield boto3.client("sqs", region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
 
 
 def sized(number: int, size: int) -> Submission:
@@ -115,6 +113,12 @@ def test_large_jobs_go_in_calls_of_a_mebibyte(executor: WorkQueueExecutor, work_
     assert executor.start(jobs) == set()
 
     assert work_queue.job_ids() == [one.key.job_id for one in jobs]
+
+
+def test_a_byte_too_many_begins_another_call(executor: WorkQueueExecutor, work_queue: WorkQueue) -> None:
+    assert executor.start([sized(0, MIB // 2), sized(1, MIB // 2 + 1)]) == set()
+
+    assert len(work_queue.receive()) == 2
 
 
 def test_size_is_counted_in_bytes_and_not_in_characters(

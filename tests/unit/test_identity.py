@@ -88,9 +88,7 @@ def test_an_access_token_with_the_scope_is_accepted(verifier: TokenVerifier) -> 
     assert not caller.is_admin
 
 
-@pytest.mark.parametrize(
-    "scope", [None, "", "aws.cognito.signin.user.admin", "sluice/jobs.read", "xsluice/jobs"]
-)
+@pytest.mark.parametrize("scope", [None, "", "aws.cognito.signin.user.admin", "sluice/jobs.read", "xsluice/jobs"])
 def test_an_access_token_without_the_scope_is_forbidden(verifier: TokenVerifier, scope: str | None) -> None:
     with pytest.raises(InsufficientScope) as caught:
         verifier.verify(sign(access_claims(scope=scope)))
@@ -204,9 +202,7 @@ def test_an_hmac_called_rs256_is_a_wrong_signature(verifier: TokenVerifier) -> N
         "a.b",
     ],
 )
-def test_garbage_is_malformed_and_fetches_nothing(
-    verifier: TokenVerifier, pool: FakePool, garbage: str
-) -> None:
+def test_garbage_is_malformed_and_fetches_nothing(verifier: TokenVerifier, pool: FakePool, garbage: str) -> None:
     assert reason(verifier, garbage) == "malformed"
     assert pool.fetches == 0
 
@@ -216,9 +212,7 @@ def test_odd_headers_are_refused(verifier: TokenVerifier, header: Any) -> None:
     assert reason(verifier, assemble(header, id_claims())) in {"malformed", "algorithm"}
 
 
-def test_a_token_without_a_key_id_is_refused_and_fetches_nothing(
-    verifier: TokenVerifier, pool: FakePool
-) -> None:
+def test_a_token_without_a_key_id_is_refused_and_fetches_nothing(verifier: TokenVerifier, pool: FakePool) -> None:
     token = assemble({"alg": "RS256"}, id_claims())
 
     assert reason(verifier, token) == "key-missing"
@@ -268,9 +262,7 @@ def test_a_flood_of_unknown_keys_costs_one_fetch_in_ten_seconds(
     assert pool.fetches == 3
 
 
-def test_an_unknown_key_on_the_first_call_is_not_fetched_twice(
-    verifier: TokenVerifier, pool: FakePool
-) -> None:
+def test_an_unknown_key_on_the_first_call_is_not_fetched_twice(verifier: TokenVerifier, pool: FakePool) -> None:
     assert reason(verifier, sign(id_claims(), kid="unknown")) == "key-unknown"
     assert pool.fetches == 1
 

@@ -63,7 +63,9 @@ def test_ids_that_a_job_can_have(job_id: str) -> None:
     assert is_job_id(job_id)
 
 
-@pytest.mark.parametrize("job_id", ["", "a" * 15, "a" * 65, "a" * 15 + "#", "a" * 16 + "\n", "ä" * 16, "../../../../etc"])
+@pytest.mark.parametrize(
+    "job_id", ["", "a" * 15, "a" * 65, "a" * 15 + "#", "a" * 16 + "\n", "ä" * 16, "../../../../etc"]
+)
 def test_ids_that_no_job_can_have(job_id: str) -> None:
     assert not is_job_id(job_id)
 

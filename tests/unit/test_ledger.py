@@ -145,9 +145,7 @@ def test_a_lapsed_lease_lets_another_claim(ledger: JobLedger) -> None:
     claim(ledger)
 
     assert claim(ledger, OTHER, now_ms=LEASE_END + 1) == [WRITTEN]
-    assert row(ledger) == running_row(
-        OTHER, attempts=2, lease_until=LEASE_END + 60_001, started_at=LEASE_END + 1
-    )
+    assert row(ledger) == running_row(OTHER, attempts=2, lease_until=LEASE_END + 60_001, started_at=LEASE_END + 1)
 
 
 # Refusals

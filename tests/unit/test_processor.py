@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 from sluice_core.executors import read_work_message
 from sluice_core.jobs import JobKey, JobStatus, StoredResult, Submission
 from sluice_core.ledger import Attempt
-from unit.lambda_events import ANN, BEN, failed_ids, ids, job, request_record, sqs_record
+from unit.lambda_events import ANN, BEN, handle, ids, job, request_record, sqs_record
 from unit.workloads_for_tests import SETTING
 
 if TYPE_CHECKING:
@@ -32,10 +32,6 @@ def processor(load: Callable[..., ModuleType], table: str, work_queue: WorkQueue
         WORK_QUEUE_URL=work_queue.url,
         WORKLOADS=f"weather-report=sluice_core.weather:WeatherReport,{SETTING}",
     )
-
-
-def handle(processor: ModuleType, *records: dict[str, Any]) -> list[str]:
-    return failed_ids(processor.handler({"Records": list(records)}, None))
 
 
 def row(ledger: JobLedger, job_id: str, owner: str = ANN) -> Job:
@@ -122,7 +118,7 @@ def test_a_duplicate_of_a_job_under_way_or_ended_is_only_acknowledged(
 
 
 def test_the_same_token_twice_in_one_batch_is_one_job(
-    processor: ModuleType, ledger: JobLedger, work_queue: WorkQueue, output: Output
+    processor: ModuleType, work_queue: WorkQueue, output: Output
 ) -> None:
     records = [scripted("twice", n=1), scripted("other"), scripted("twice", n=1)]
 
@@ -195,9 +191,7 @@ def test_a_repeated_invalid_request_stays_failed(processor: ModuleType, ledger: 
     assert row(ledger, "bad") == before
 
 
-def test_an_invalid_request_does_not_end_a_job_of_the_same_token(
-    processor: ModuleType, ledger: JobLedger
-) -> None:
+def test_an_invalid_request_does_not_end_a_job_of_the_same_token(processor: ModuleType, ledger: JobLedger) -> None:
     handle(processor, scripted("token"))
 
     assert handle(processor, request_record("token", "{")) == []

@@ -84,9 +84,7 @@ def test_attempts_do_not_overwrite_each_other(writer: ResultWriter, bucket: Buck
     assert bucket.read(second.object_key) == b"other"
 
 
-def test_anyone_with_the_url_may_download(
-    writer: ResultWriter, signer: DownloadSigner, bucket: Bucket
-) -> None:
+def test_anyone_with_the_url_may_download(writer: ResultWriter, signer: DownloadSigner, bucket: Bucket) -> None:
     # Given a stored result
     stored = writer.put(KEY, "attempt-1", REPORT)
 

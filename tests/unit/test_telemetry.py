@@ -67,9 +67,13 @@ def test_nothing_measured_is_nothing_written(output: Output) -> None:
 
 
 def test_what_was_measured_before_an_error_is_written(output: Output) -> None:
-    with pytest.raises(LookupError), Measurements() as measured:
-        measured.add(metrics.AUTHORIZER_DENIALS)
-        raise LookupError
+    def refuse() -> None:
+        with Measurements() as measured:
+            measured.add(metrics.AUTHORIZER_DENIALS)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        refuse()
 
     assert output.values("AuthorizerDenials") == [1.0]
 

@@ -99,9 +99,7 @@ def test_observations_are_hourly_and_in_utc() -> None:
     assert {later - earlier for earlier, later in pairwise(times)} == {timedelta(hours=1)}
 
 
-@pytest.mark.parametrize(
-    ("station", "warmer", "colder"), [("Helsinki-Vantaa", "07", "01"), ("YSSY", "01", "07")]
-)
+@pytest.mark.parametrize(("station", "warmer", "colder"), [("Helsinki-Vantaa", "07", "01"), ("YSSY", "01", "07")])
 def test_summer_follows_the_hemisphere(station: str, warmer: str, colder: str) -> None:
     document = report(station=station, records=8766)
 
@@ -124,9 +122,7 @@ def test_heights_are_cold_and_their_air_is_thin() -> None:
     height, sea = report(station="SLLP", records=2000), report(station="WSSS", records=2000)
 
     # Then the standard atmosphere tells them apart: 6.5 K/km, and about 610 hPa against 1,013
-    assert (
-        statistics.mean(column(sea, "temperature_c")) > statistics.mean(column(height, "temperature_c")) + 20
-    )
+    assert statistics.mean(column(sea, "temperature_c")) > statistics.mean(column(height, "temperature_c")) + 20
     assert statistics.mean(column(height, "pressure_hpa")) == pytest.approx(612, abs=8)
     assert statistics.mean(column(sea, "pressure_hpa")) == pytest.approx(1012, abs=5)
 

@@ -71,9 +71,7 @@ def test_a_workload_of_one_s_own_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("a=my_work:echo", "lacks a constructor"),
     ],
 )
-def test_a_wrong_setting_says_what_is_wrong(
-    monkeypatch: pytest.MonkeyPatch, setting: str, complaint: str
-) -> None:
+def test_a_wrong_setting_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch, setting: str, complaint: str) -> None:
     monkeypatch.setitem(sys.modules, "my_work", sys.modules[HERE])
 
     with pytest.raises(ValueError, match=complaint):

@@ -18,7 +18,8 @@ from sluice_core.callers import owner_tag
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CLIENT_TOKEN_PATTERN = r"^[A-Za-z0-9-]{16,64}$"  # noqa: S105 - a pattern
+# No "$", which in some dialects also matches before a line break at the end, and this becomes a header.
+CLIENT_TOKEN_PATTERN = r"^[A-Za-z0-9-]{16,64}(?![\s\S])"  # noqa: S105 - a pattern
 # Made at the gateway: <epoch ms>-<request id>-<owner tag>. A client token may take the same form.
 _GATEWAY_ID = re.compile(r"(?P<ms>[0-9]{13})-[0-9a-f-]{36}-(?P<tag>[0-9a-f]{8})")
 _CLOCK_SKEW_MS = 60_000

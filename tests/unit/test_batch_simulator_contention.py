@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sluice_core.jobs import JobError, JobStatus
+from sluice_core.ledger import Attempt
+from unit import workloads_for_tests
+from unit.lambda_events import handle, ids, job, row, work_record
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from sluice_core.ledger import JobLedger
+    from unit.conftest import Dispatch, Output
+
+
+SLOW = job("slow")
+
+
+def test_a_job_that_another_worker_holds_is_left_alone(
+    simulator: ModuleType, ledger: JobLedger, dispatch: Dispatch, runs: list[str], now_ms: int
+) -> None:
+    held = job("held")
+    ledger.record([held])
+    ledger.claim([Attempt(held.key, "another")], now_ms, now_ms + 600_000)
+    before = row(ledger, held)
+    records = dispatch(held)
+
+    assert handle(simulator, *records) == ids(*records)
+
+    assert runs == []
+    assert row(ledger, held) == before
+
+
+def test_a_job_whose_worker_vanished_is_taken_over(
+    simulator: ModuleType, ledger: JobLedger, dispatch: Dispatch, now_ms: int
+) -> None:
+    orphan = job("orphan")
+    ledger.record([orphan])
+    ledger.claim([Attempt(orphan.key, "vanished")], now_ms - 60_000, now_ms - 1)
+
+    assert handle(simulator, *dispatch(orphan, receives=2)) == []
+
+    assert (row(ledger, orphan).status, row(ledger, orphan).attempts) == (JobStatus.COMPLETED, 2)
+
+
+def test_an_ended_job_is_acknowledged_without_running(
+    simulator: ModuleType, ledger: JobLedger, dispatch: Dispatch, runs: list[str], output: Output
+) -> None:
+    ended = job("ended")
+    ledger.record([ended])
+    records = dispatch(ended)
+    handle(simulator, *records)
+    before = row(ledger, ended)
+
+    # When SQS delivers its message once more
+    assert handle(simulator, *records) == []
+
+    assert runs == [ended.key.job_id]
+    assert row(ledger, ended) == before
+    assert output.values("JobsCompleted") == [1]
+
+
+@pytest.mark.parametrize("do", ["succeed", "permanent", "transient"])
+def test_two_messages_of_one_job_share_its_fate(
+    simulator: ModuleType, ledger: JobLedger, dispatch: Dispatch, runs: list[str], do: str
+) -> None:
+    twice = job("twice", do=do)
+    ledger.record([twice])
+    [record] = dispatch(twice)
+    copy = work_record(record["body"])
+
+    failed = handle(simulator, record, copy)
+
+    assert runs == [twice.key.job_id]
+    assert failed == (ids(record, copy) if do == "transient" else [])
+
+
+@pytest.fixture
+def overtaken(ledger: JobLedger, monkeypatch: pytest.MonkeyPatch, now_ms: int) -> Attempt:
+    """Have another worker claim the job during its run, as if the lease had lapsed."""
+    other = Attempt(SLOW.key, "another")
+    run = workloads_for_tests.Scripted.run
+
+    def slowly(self: Any, job_id: str, parameters: Any) -> Any:
+        ledger.claim([other], now_ms + 10**6, now_ms + 2 * 10**6)
+        if parameters.get("theyEnd"):
+            ledger.fail([(other, JobError("THEIRS", "Their end."))], now_ms)
+        return run(self, job_id, parameters)
+
+    monkeypatch.setattr(workloads_for_tests.Scripted, "run", slowly)
+    return other
+
+
+@pytest.mark.usefixtures("overtaken")
+@pytest.mark.parametrize("do", ["succeed", "permanent"])
+def test_a_worker_whose_job_another_ended_does_not_end_it_again(
+    simulator: ModuleType, ledger: JobLedger, dispatch: Dispatch, output: Output, do: str
+) -> None:
+    ledger.record([SLOW])
+    ended_by_them = job("slow", do=do, theyEnd=True)
+
+    # When this worker comes to its own end, then its message is acknowledged, and the other's end stands
+    assert handle(simulator, *dispatch(ended_by_them)) == []
+    assert row(ledger, SLOW).error == JobError("THEIRS", "Their end.")
+    assert output.values("JobsCompleted") == output.values("JobsFailed") == []
+
+
+@pytest.mark.parametrize("do", ["succeed", "permanent", "transient"])
+def test_a_worker_whose_job_another_still_runs_leaves_the_message(
+    simulator: ModuleType, ledger: JobLedger, dispatch: Dispatch, overtaken: Attempt, do: str
+) -> None:
+    ledger.record([SLOW])
+    records = dispatch(job("slow", do=do))
+
+    assert handle(simulator, *records) == ids(*records)
+    assert (row(ledger, SLOW).status, row(ledger, SLOW).attempt) == (JobStatus.RUNNING, overtaken.token)
+
+
+def test_a_claim_whose_answer_was_lost_is_one_s_own(
+    simulator: ModuleType, ledger: JobLedger, dispatch: Dispatch, monkeypatch: pytest.MonkeyPatch, runs: list[str]
+) -> None:
+    # Given a claim that is written, and repeated by the SDK as its answer does not arrive
+    mine = job("mine")
+    ledger.record([mine])
+    claim = type(ledger).claim
+
+    def repeated(self: JobLedger, *args: Any) -> Any:
+        claim(self, *args)
+        return claim(self, *args)
+
+    monkeypatch.setattr(type(ledger), "claim", repeated)
+
+    # Then the job is run as usual
+    assert handle(simulator, *dispatch(mine)) == []
+    assert runs == [mine.key.job_id]
+    assert row(ledger, mine).status is JobStatus.COMPLETED
