@@ -57,9 +57,7 @@ def test_the_bucket_is_encrypted(assembly: Assembly) -> None:
 def test_results_expire_with_their_rows(assembly: Assembly) -> None:
     # given the bucket's rules and the functions that write rows
     rules = assembly.only("S3::Bucket")["LifecycleConfiguration"]["Rules"]
-    settings = [
-        function["Environment"]["Variables"] for function in assembly.of_type("Lambda::Function").values()
-    ]
+    settings = [function["Environment"]["Variables"] for function in assembly.of_type("Lambda::Function").values()]
     row_seconds = {int(each["RETENTION_SECONDS"]) for each in settings if "RETENTION_SECONDS" in each}
 
     # then objects go after as many days as rows do
@@ -92,9 +90,7 @@ def test_a_protected_stage_keeps_what_cannot_be_made_again(assembly: Assembly) -
     kept = "Retain" if assembly.stage == "prod" else "Delete"
 
     # then every stateful resource goes by that, on deletion and on replacement
-    stateful = [
-        resource for kind in STATEFUL for resource in _resources(assembly, kind)
-    ]
+    stateful = [resource for kind in STATEFUL for resource in _resources(assembly, kind)]
     assert {resource["DeletionPolicy"] for resource in stateful} == {kept}
     assert {resource["UpdateReplacePolicy"] for resource in stateful} == {kept}
 

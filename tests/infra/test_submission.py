@@ -5,6 +5,7 @@ Templates are rendered by the local stage's Velocity, which `tests/stage/conform
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import pytest
-from sluice_harness.compat import template_objects, velocity
+from sluice_harness.compat.gateway import template_objects, velocity
 
 if TYPE_CHECKING:
     from infra.assemblies import Assembly, Properties
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.xdist_group("infra")
 
 TOKEN = "0123456789abcdef"
+OF_TOKEN = f'{{"clientToken": "{TOKEN}"}}'
 HOSTILE = '{"parameters": {"station": "a&MessageAttribute.1.Value.StringValue=admin&b=é+%26\\n=;#$x"}}'
+
+
+# It may be applied once only in a process.
+fit_velocity = functools.cache(velocity.apply)
 
 
 @dataclass
@@ -44,7 +50,7 @@ class Exchange:
     )
 
     def render(self, template: str, payload: str) -> str:
-        velocity.apply()
+        fit_velocity()
         names = {"context": self.context, "input": template_objects.Input(self, payload)}  # type: ignore[arg-type]
         return velocity.render(template, {**names, "util": template_objects.UTIL, "stageVariables": {}})
 
@@ -122,13 +128,15 @@ def test_owner_and_time_are_the_gateways_word(request_template: str) -> None:
     sent = message(exchange.render(request_template, body))
 
     # then its attributes are those of the token and of the request
-    attributes = {sent[f"MessageAttribute.{n}.Name"]: sent[f"MessageAttribute.{n}.Value.StringValue"] for n in (1, 2, 3)}
+    attributes = {
+        sent[f"MessageAttribute.{n}.Name"]: sent[f"MessageAttribute.{n}.Value.StringValue"] for n in (1, 2, 3)
+    }
     assert attributes["owner"] == sent["MessageGroupId"] == "owner-1"
     assert attributes["submittedAt"] == "1700000000123"
     assert "MessageAttribute.4.Name" not in sent
 
 
-@pytest.mark.parametrize("body", [HOSTILE, '{"parameters": {}}', '{\n "parameters":\r\n {}\n}', f'{{"clientToken": "{TOKEN}"}}'])
+@pytest.mark.parametrize("body", [HOSTILE, '{"parameters": {}}', '{\n "parameters":\r\n {}\n}', OF_TOKEN])
 def test_a_body_reaches_the_queue_as_it_came_and_adds_nothing(request_template: str, body: str) -> None:
     # given a plain submission's parameters
     plain = message(Exchange().render(request_template, "{}"))
@@ -149,7 +157,7 @@ def test_an_owner_with_reserved_characters_stays_one_value(request_template: str
     assert sent["MessageAttribute.1.Value.StringValue"] == "a&MessageAttribute.1.Name=x"
 
 
-@pytest.mark.parametrize("body", [HOSTILE, "{}", "{\n}", f'{{"clientToken": "{TOKEN}"}}'])
+@pytest.mark.parametrize("body", [HOSTILE, "{}", "{\n}", OF_TOKEN])
 @pytest.mark.parametrize("trace", ["Root=1-5759e988-bd862e3fe1be46a994272793", ""])
 def test_no_line_break_comes_between_parameters(request_template: str, body: str, trace: str) -> None:
     exchange = Exchange()
@@ -172,7 +180,7 @@ def test_the_trace_goes_on_through_the_queue(request_template: str) -> None:
 
 
 def test_a_client_token_is_the_jobs_id(request_template: str) -> None:
-    sent = message(Exchange().render(request_template, f'{{"clientToken": "{TOKEN}"}}'))
+    sent = message(Exchange().render(request_template, OF_TOKEN))
     assert sent["MessageAttribute.2.Value.StringValue"] == TOKEN
 
 
@@ -184,7 +192,7 @@ def test_without_a_token_the_id_starts_with_the_time(request_template: str) -> N
 def test_the_client_is_told_where_to_ask(integration: Properties, request_template: str) -> None:
     # given a request that SQS has taken
     exchange = Exchange()
-    exchange.render(request_template, f'{{"clientToken": "{TOKEN}"}}')
+    exchange.render(request_template, OF_TOKEN)
     accepted = response(integration, "202")
 
     # when the answer is written

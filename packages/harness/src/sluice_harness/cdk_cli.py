@@ -24,8 +24,9 @@ class CdkError(Exception):
 
 
 def synthesize(stage: str, output: Path) -> Path:
-    """Synthesize one stage's cloud assembly into a folder and return that folder."""
-    _run("synth", "--quiet", "--context", f"stage={stage}", "--output", str(output), environment={})
+    """Synthesize one stage's cloud assembly into a folder and return that folder; its warnings go to stderr."""
+    said = _run("synth", "--quiet", "--context", f"stage={stage}", "--output", str(output), environment={})
+    sys.stderr.writelines(f"{line}\n" for line in said.splitlines() if "UserWarning: " in line)
     return output
 
 
@@ -43,7 +44,7 @@ def deploy(assembly: Path, environment: Mapping[str, str], account: str, region:
     return {name: value for stack in by_stack.values() for name, value in stack.items()}
 
 
-def _run(*arguments: str, environment: Mapping[str, str]) -> None:
+def _run(*arguments: str, environment: Mapping[str, str]) -> str:
     _install()
     done = subprocess.run(
         ["node", str(_CLI), *arguments, "--ci"],  # noqa: S607 - node is found on the PATH set below
@@ -56,6 +57,7 @@ def _run(*arguments: str, environment: Mapping[str, str]) -> None:
     if done.returncode:
         said = (done.stdout + done.stderr)[-4_000:]
         raise CdkError(f"cdk {arguments[0]} ended with {done.returncode}:\n{said}")
+    return done.stderr
 
 
 def _install() -> None:

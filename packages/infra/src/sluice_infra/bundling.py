@@ -24,6 +24,7 @@ _PACKAGES = [ROOT / "packages" / name for name in ("core", "handlers")]
 _LAMBDA_PYTHON = "3.13"
 # The services the functions call; botocore's models of the other 400 are 90 % of a bundle.
 _SERVICES = {"dynamodb", "s3", "sqs", "sts"}
+_KEPT = 6
 
 
 def bundle(target: Target) -> Path:
@@ -52,7 +53,14 @@ def bundle(target: Target) -> Path:
             except OSError:
                 if not folder.exists():  # else another process has built the same meanwhile
                     raise
+        _forget_older(folder.parent, target)
     return folder
+
+
+def _forget_older(bundles: Path, target: Target) -> None:
+    """Keep the last few bundles; the others are of sources long gone."""
+    for old in sorted(bundles.glob(f"{target}-*"), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def build(folder: Path, target: Target) -> Path:
