@@ -21,7 +21,7 @@ _VENV = Path(__file__).parent / ".venv"
 _UV = os.environ.get("UV", "uv")
 
 
-@functools.cache  # once a run of nox is enough
+@functools.cache  # once a session is enough
 def _install(session: nox.Session) -> None:
     """Bring the environment to the locked versions, with the four packages editable; quick when it is already."""
     settings = _VENV / "pyvenv.cfg"

@@ -98,7 +98,7 @@ def test_the_gateway_answers_in_problem_details(assembly: Assembly) -> None:
         problem = json.loads(template)
         assert problem.get("status") == (None if status is None else int(status)), kind
         assert problem["type"].startswith("urn:sluice:problem:"), kind
-        assert problem["requestId"] == "$context.requestId", kind
+        assert problem["requestId"] == "$context.extendedRequestId", kind
         assert {"title", "detail"} <= set(problem), kind
         assert (status is None) == kind.startswith("DEFAULT_"), kind
 
@@ -151,7 +151,7 @@ def test_access_logs_are_json_kept_for_thirty_days(assembly: Assembly) -> None:
 
     # then each line is JSON that finds the request, its caller and its trace again
     entry = json.loads(log["Format"])
-    assert {"$context.requestId", "$context.status", "$context.xrayTraceId"} <= set(entry.values())
+    assert {"$context.extendedRequestId", "$context.status", "$context.xrayTraceId"} <= set(entry.values())
     group = assembly.resources[logical_id(log["DestinationArn"])]
     assert group["Type"] == "AWS::Logs::LogGroup"
     assert group["Properties"]["RetentionInDays"] == 30

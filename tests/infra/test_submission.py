@@ -179,6 +179,19 @@ def test_the_trace_goes_on_through_the_queue(request_template: str) -> None:
     assert "SystemAttribute" not in untraced.render(request_template, "{}")
 
 
+def test_a_bare_trace_id_becomes_a_trace_header(request_template: str) -> None:
+    exchange = Exchange()
+    exchange.context["xrayTraceId"] = "1-5759e988-bd862e3fe1be46a994272793"
+
+    sent = message(exchange.render(request_template, "{}"))
+
+    assert sent["MessageSystemAttribute.1.Value.StringValue"] == "Root=1-5759e988-bd862e3fe1be46a994272793"
+
+
+def test_an_empty_body_is_an_empty_submission(request_template: str) -> None:
+    assert message(Exchange().render(request_template, ""))["MessageBody"] == "{}"
+
+
 def test_a_client_token_is_the_jobs_id(request_template: str) -> None:
     sent = message(Exchange().render(request_template, OF_TOKEN))
     assert sent["MessageAttribute.2.Value.StringValue"] == TOKEN

@@ -59,7 +59,7 @@ def event(
         "queryStringParameters": query,
         "pathParameters": {"job-id": job_id},
         "requestContext": {
-            "requestId": "request-1",
+            "extendedRequestId": "request-1",
             "authorizer": {"principalId": owner, **Caller(owner, groups).context()},
         },
         "body": None,

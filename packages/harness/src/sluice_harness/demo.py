@@ -146,11 +146,10 @@ def _follow(job: DemoJob, deadline: float) -> None:
     """Ask as the API says to: again after Retry-After, for as long as there is one."""
     while time.monotonic() < deadline:
         answer = job.client.status(job.job_id)
-        answer.raise_for_status()
-        if "retry-after" not in answer.headers:
+        if answer.is_success and "retry-after" not in answer.headers:
             job.final = answer.json()
             return
-        time.sleep(float(answer.headers["retry-after"]))
+        time.sleep(float(answer.headers.get("retry-after", 1)))
 
 
 def _check_downloads(jobs: Sequence[DemoJob]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,11 @@ class StageDescription:
         """Write ``build/stages/<name>.json``, readable by this user only, for it carries passwords."""
         path = description_path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        # Beside it and then in its place: no reader sees half a file, and no older file's mode is kept.
+        draft = path.with_suffix(f".{os.getpid()}")
+        draft.touch(mode=0o600)
+        draft.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        draft.replace(path)
         return path
 
 

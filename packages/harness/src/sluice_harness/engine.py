@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +20,12 @@ from sluice_harness.description import forget
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import uvicorn
+
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
+# The file that says, in the state folder, that this very engine answers.
+READY = "ready"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -31,8 +36,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--name", help="whose description in build/stages to remove at the end")
     options = parser.parse_args(argv)
     _set_environment(options.port, options.state)
+    # uvicorn ends in order and then raises the signal again; this turns it into an exit that cleans up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        asyncio.run(_serve(options.port))
+        asyncio.run(_serve(options.port, options.state))
     finally:
         shutil.rmtree(options.state, ignore_errors=True)
         if options.name:
@@ -58,7 +65,7 @@ def _set_environment(port: int, state: Path) -> None:
     )
 
 
-async def _serve(port: int) -> None:
+async def _serve(port: int, state: Path) -> None:
     import uvicorn  # noqa: PLC0415 - after the environment is set
     from ministack.app import app  # noqa: PLC0415
 
@@ -76,12 +83,21 @@ async def _serve(port: int) -> None:
     )
     server = uvicorn.Server(config)
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _stop_at_eof, server)
-    await server.serve()
+    async with asyncio.TaskGroup() as tasks:
+        announcement = tasks.create_task(_announce(server, state / READY))
+        await server.serve()
+        announcement.cancel()
 
 
-def _stop_at_eof(server: object) -> None:
+async def _announce(server: uvicorn.Server, ready: Path) -> None:
+    while not server.started:
+        await asyncio.sleep(0.01)
+    ready.touch()
+
+
+def _stop_at_eof(server: uvicorn.Server) -> None:
     if not os.read(sys.stdin.fileno(), 1):
-        server.should_exit = True  # type: ignore[attr-defined]
+        server.should_exit = True
         asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import signal
-import threading
 
 from rich.console import Console
 
@@ -36,7 +35,7 @@ def _keep_up(name: str, port: int | None, console: Console) -> None:
     with LocalStage(name, port=port, progress=lambda step: console.print(f"[dim]{step} ...[/]")) as stage:
         description = stage.deploy()
         console.print(_instructions(description, name), markup=False, soft_wrap=True)
-        threading.Event().wait()
+        stage.wait()
 
 
 def _instructions(stage: StageDescription, name: str) -> str:
@@ -58,7 +57,7 @@ curl -s -i -X POST '{stage.apiUrl}/submit-job' -H "Authorization: $TOKEN" \
 JOB=$(curl -s -X POST '{stage.apiUrl}/submit-job' -H "Authorization: $TOKEN" \
 -H 'Content-Type: application/json' -d '{{}}' | python3 -c 'import json,sys; print(json.load(sys.stdin)["jobId"])')
 until STATUS=$(curl -s "{stage.apiUrl}/job-status/$JOB" -H "Authorization: $TOKEN"); \
-echo "$STATUS"; [[ "$STATUS" == *'"result"'* ]]; do sleep 1; done
+echo "$STATUS"; [[ "$STATUS" == *'"endedAt"'* ]]; do sleep 1; done
 echo "$STATUS" | python3 -c 'import json,sys; print(json.load(sys.stdin)["result"]["url"])' \\
 | xargs curl -s | head -c 600
 """

@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
-import httpx
 from botocore.config import Config
 from sluice_core.callers import ADMIN_GROUP
 
 from sluice_harness import cdk_cli
 from sluice_harness.description import ROOT, StageDescription, User, forget, from_outputs
-from sluice_harness.engine import ACCOUNT, REGION
+from sluice_harness.engine import ACCOUNT, READY, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,16 +93,24 @@ class LocalStage:
                 start_new_session=True,  # Ctrl-C is for the owner, which then ends the engine in order
             )
         deadline = time.monotonic() + _START_SECONDS
-        while not self._answers():
+        # The engine's own word, in its own folder: whatever answers on the port may be somebody else's.
+        while not (self._state / READY).exists():
             if self._engine.poll() is not None or time.monotonic() > deadline:
                 raise StageError(f"the engine did not start on port {self._port}; its log is {self._log}")
             time.sleep(0.05)
 
-    def _answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.endpoint_url}/_ministack/health", timeout=1).status_code == httpx.codes.OK
-        except httpx.TransportError:
-            return False
+    def wait(self) -> None:
+        """Wait for as long as the engine runs.
+
+        Raises
+        ------
+        StageError
+            It ended by itself.
+
+        """
+        if self._engine is not None:
+            self._engine.wait()
+        raise StageError(f"the engine has ended; its log is {self._log}")
 
     def stop(self) -> None:
         """End the engine, its workers and its folder."""
@@ -155,9 +162,6 @@ class LocalStage:
             "AWS_ACCESS_KEY_ID": _ROOT_KEY,
             "AWS_SECRET_ACCESS_KEY": _ROOT_KEY,
             "AWS_REGION": REGION,
-            "AWS_CONFIG_FILE": "/dev/null",
-            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-            "AWS_EC2_METADATA_DISABLED": "true",
         }
 
     def _add_users(self, pool: str) -> list[User]:

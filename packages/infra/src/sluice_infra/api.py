@@ -174,6 +174,8 @@ class JobApi(Construct):
     def _add_gateway_responses(self) -> None:
         for kind, problem in _GATEWAY_RESPONSES.items():
             headers = {"Content-Type": _PROBLEM_TYPE}
+            if problem is problems.UNAUTHORIZED:
+                headers["WWW-Authenticate"] = "'Bearer'"
             if problem in _RETRYABLE:
                 headers["Retry-After"] = "'1'"
             self.rest_api.add_gateway_response(
@@ -186,7 +188,8 @@ class JobApi(Construct):
 
 
 _ACCESS_LOG = {
-    "requestId": "$context.requestId",
+    # The extended id, here and in problems: a client can choose the other, and nothing here is escaped.
+    "requestId": "$context.extendedRequestId",
     "time": "$context.requestTime",
     "ip": "$context.identity.sourceIp",
     "method": "$context.httpMethod",
@@ -235,7 +238,7 @@ def _refusal() -> str:
         "invalid_body": problems.INVALID_BODY,
         "unavailable": problems.UNAVAILABLE,
     }.items():
-        template = template.replace(f"{{{{{name}}}}}", problem.body(requestId="$context.requestId"))
+        template = template.replace(f"{{{{{name}}}}}", problem.body(requestId="$context.extendedRequestId"))
     return template
 
 
@@ -247,7 +250,7 @@ def _template(name: str) -> str:
 
 def _gateway_body(kind: str, problem: Problem) -> str:
     """Gateway responses know variables, not VTL; the two defaults stand for several statuses."""
-    body = problem.body(requestId="$context.requestId")
+    body = problem.body(requestId="$context.extendedRequestId")
     if kind.startswith("DEFAULT"):
         return body.replace(f'"status": {problem.status}, ', "")
     return body

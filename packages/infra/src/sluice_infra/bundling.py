@@ -14,7 +14,10 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Target = Literal["lambda", "host"]
 
@@ -54,6 +57,7 @@ def bundle(target: Target) -> Path:
                 if not folder.exists():  # else another process has built the same meanwhile
                     raise
         _forget_older(folder.parent, target)
+    folder.touch()
     return folder
 
 
@@ -83,7 +87,7 @@ def build(folder: Path, target: Target) -> Path:
 def _digest(target: Target, *, compiled: bool) -> str:
     sources = [_REQUIREMENTS, Path(__file__)]
     for package in _PACKAGES:
-        sources += [package / "pyproject.toml", *sorted((package / "src").rglob("*.py"))]
+        sources += [package / "pyproject.toml", *sorted(_sources(package / "src"))]
     # The host's wheels and bytecode go by the Python that runs this; Lambda's are always the same.
     made_by = sys.version if target == "host" else f"bytecode: {compiled}"
     digest = hashlib.sha256(f"{target} {made_by}".encode())
@@ -91,6 +95,10 @@ def _digest(target: Target, *, compiled: bool) -> str:
         digest.update(str(source.relative_to(ROOT)).encode())
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _sources(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
 
 
 def _install(folder: Path, target: Target) -> None:
