@@ -39,6 +39,7 @@ class Exchange:
     context: dict[str, Any] = field(
         default_factory=lambda: {
             "requestId": "5b1d8a6e-0000-4000-8000-000000000000",
+            "extendedRequestId": "JKJaXmPLvHcESHA=",
             "requestTimeEpoch": 1_700_000_000_123,
             "path": "/dev/submit-job",
             "domainName": "api.example",
@@ -240,6 +241,6 @@ def test_a_refusal_of_sqs_is_a_problem_in_our_words(integration: Properties, wor
     # then it is a problem of the status that the client gets, and says nothing of SQS's own
     problem = json.loads(text)
     assert problem["status"] == exchange.context["responseOverride"].get("status", 503) == status
-    assert problem["requestId"] == exchange.context["requestId"]
+    assert problem["requestId"] == exchange.context["extendedRequestId"]
     assert refused["ResponseParameters"]["method.response.header.Content-Type"] == "'application/problem+json'"
     assert "arn:" not in text

@@ -173,3 +173,19 @@ def test_puts_carry_no_checksum_that_costs_more_than_it_brings(bucket: Bucket) -
     ResultWriter(s3, bucket.name).put(KEY, "attempt-1", REPORT)
 
     assert not [name for name in headers[0] if re.match(r"(?i)x-amz-checksum|x-amz-sdk-checksum", name)]
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "il-central-1"])
+def test_downloads_name_the_buckets_regional_host(region: str) -> None:
+    # given a client as the signer makes it, in some region
+    s3 = boto3.client(
+        "s3", region_name=region, config=S3_CONFIG, aws_access_key_id="key", aws_secret_access_key="secret"
+    )
+
+    # when it signs
+    url = s3.generate_presigned_url("get_object", Params={"Bucket": "results", "Key": "a"})
+
+    # then the host is the region's, for the signature covers it and the global one redirects
+    assert url.startswith(f"https://results.s3.{region}.amazonaws.com/a?") or (
+        region == "us-east-1" and url.startswith("https://results.s3.amazonaws.com/a?")
+    )
