@@ -1,0 +1,41 @@
+"""What every error of the API looks like (RFC 9457)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import httpx
+    from stage.running import RunningStage
+
+MEMBERS = {"type", "title", "status", "detail", "requestId"}
+
+
+def assert_problem(
+    answer: httpx.Response, status: int, name: str, stage: RunningStage, *, default: bool = False
+) -> dict[str, Any]:
+    """Check that an answer is this problem and gives nothing away; return its document.
+
+    One of the gateway's two default responses stands for several statuses, and does not repeat which it is.
+    """
+    assert answer.status_code == status, answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json()
+    assert problem.keys() == (MEMBERS - {"status"} if default else MEMBERS)
+    assert problem["type"] == f"urn:sluice:problem:{name}"
+    assert problem.get("status", status) == status
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem["requestId"] == answer.headers["x-amz-apigw-id"]
+    _assert_tells_nothing(answer, stage)
+    return problem
+
+
+def _assert_tells_nothing(answer: httpx.Response, stage: RunningStage) -> None:
+    described = stage.description
+    secrets = ["arn:", "Traceback", described.account, described.jobTable, described.resultBucket]
+    secrets += [url.rpartition("/")[2] for url in stage.queue_urls]
+    functions = described.functions
+    secrets += [functions.authorizer, functions.processor, functions.batchSimulator, functions.jobStatus]
+    said = answer.text + str(answer.headers.multi_items())
+    assert [secret for secret in secrets if secret in said] == []

@@ -1,0 +1,229 @@
+"""Every function may do what it needs and nothing else: without any one of its grants it fails, with it it works.
+
+What cannot be shown here, because the engine acts by itself and not with the function's role: writing logs and
+traces (all that the authorizer's role may do, so that function has no case), and receiving and deleting the
+messages of an event source mapping.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from stage.answers import assert_problem
+from stage.running import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stage.running import Person, RunningStage
+
+pytestmark = pytest.mark.xdist_group("broken_stage")
+
+TOKENS = (f"a-job-without-a-grant-{number}" for number in itertools.count())
+
+
+@pytest.fixture(scope="module")
+def stage(altered_stage: RunningStage) -> Iterator[RunningStage]:
+    """The stage; what fails for want of a grant is delivered again soon."""
+    with altered_stage.quick_redelivery():
+        yield altered_stage
+
+
+@pytest.fixture(scope="module")
+def ann(stage: RunningStage) -> Person:
+    return stage.person("ann")
+
+
+@contextlib.contextmanager
+def without(stage: RunningStage, role: str, action: str) -> Iterator[None]:
+    """Take one action out of a role's policies, and put it back."""
+    iam = stage.client("iam")
+    taken = []
+    for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
+        document = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+        kept = [reduced for one in document["Statement"] if (reduced := _without_action(one, action))]
+        if kept != document["Statement"]:
+            taken.append((name, document))
+            iam.delete_role_policy(RoleName=role, PolicyName=name)
+            if kept:
+                smaller = {**document, "Statement": kept}
+                iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(smaller))
+    assert taken, f"{role} has no grant of {action}"
+    try:
+        yield
+    finally:
+        for name, document in taken:
+            iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(document))
+
+
+def _without_action(statement: dict[str, Any], action: str) -> dict[str, Any] | None:
+    actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+    kept = [one for one in actions if one != action]
+    return {**statement, "Action": kept} if kept else None
+
+
+def role_of(stage: RunningStage, function: str) -> str:
+    arn: str = stage.client("lambda").get_function_configuration(FunctionName=function)["Role"]
+    return arn.rpartition("/")[2]
+
+
+def role_named(stage: RunningStage, part: str) -> str:
+    """Find a role that belongs to no function."""
+    pages = stage.client("iam").get_paginator("list_roles").paginate()
+    (name,) = [role["RoleName"] for page in pages for role in page["Roles"] if part in role["RoleName"]]
+    return str(name)
+
+
+def restart(stage: RunningStage, function: str) -> None:
+    """Make the next invocation a cold start: some functions keep what they were once allowed."""
+    lambda_ = stage.client("lambda")
+    variables = lambda_.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+    changed = {**variables, "RESTARTED": str(time.time_ns())}
+    lambda_.update_function_configuration(FunctionName=function, Environment={"Variables": changed})
+
+
+def assert_denied(stage: RunningStage, function: str, since_ms: int) -> None:
+    until(
+        lambda: any("AccessDenied" in line for line in stage.log_lines(function, since_ms)),
+        f"{function} has logged a denial",
+    )
+
+
+def completes(person: Person, stage: RunningStage, job_id: str) -> bool:
+    stage.recorded(person.sub, job_id)
+    return bool(person.ended(job_id)["status"] == "COMPLETED")
+
+
+@pytest.mark.parametrize(
+    ("function", "action"),
+    [
+        ("processor", "dynamodb:PartiQLInsert"),
+        ("processor", "sqs:SendMessage"),
+        ("batchSimulator", "dynamodb:PartiQLUpdate"),
+        ("batchSimulator", "s3:PutObject"),
+    ],
+)
+def test_a_worker_without_a_grant_fails_until_it_has_it_again(
+    stage: RunningStage, ann: Person, function: str, action: str
+) -> None:
+    # Given a function of the pipeline that lacks a grant
+    name = getattr(stage.description.functions, function)
+    since_ms = time.time_ns() // 1_000_000
+    with without(stage, role_of(stage, name), action):
+        # When a job comes, then the function is denied, and the job does not end
+        job_id = ann.accepted({"clientToken": next(TOKENS), "parameters": {"records": 1}})
+        assert_denied(stage, name, since_ms)
+        row = stage.row(ann.sub, job_id)
+        assert row is None or row["status"]["S"] in {"SUBMITTED", "RUNNING"}
+
+    # And when the grant is back, the very same job completes
+    assert completes(ann, stage, job_id)
+
+
+def test_a_processor_that_may_not_read_fails_on_a_duplicate(stage: RunningStage, ann: Person) -> None:
+    # Given a job, and a processor that may not read the row that refuses a second one
+    job_id = ann.accepted({"clientToken": next(TOKENS), "parameters": {"records": 1}})
+    assert completes(ann, stage, job_id)
+    processor = stage.description.functions.processor
+    since_ms = time.time_ns() // 1_000_000
+    with without(stage, role_of(stage, processor), "dynamodb:GetItem"):
+        # When the submission is repeated, then the function is denied
+        ann.accepted({"clientToken": job_id, "parameters": {"records": 1}})
+        assert_denied(stage, processor, since_ms)
+
+    # And when the grant is back, the duplicate is acknowledged
+    stage.drained()
+
+
+def test_a_status_function_that_may_not_read_answers_a_problem(stage: RunningStage, ann: Person) -> None:
+    # Given a job, and a status function that may not read the table
+    job_id = ann.accepted({})
+    assert completes(ann, stage, job_id)
+    function = stage.description.functions.jobStatus
+    since_ms = time.time_ns() // 1_000_000
+    with without(stage, role_of(stage, function), "dynamodb:GetItem"):
+        answer = ann.status(job_id)
+        assert_denied(stage, function, since_ms)
+
+    # Then the answer gives nothing away, and the next one is right again
+    assert_problem(answer, 502, "internal-error", stage, default=True)
+    assert ann.status(job_id).status_code == 200
+
+
+def test_a_status_function_that_may_not_assume_its_role_answers_a_problem(
+    stage: RunningStage, ann: Person
+) -> None:
+    # Given a completed job, and a cold status function that the role which signs downloads does not trust;
+    # the function's own grant is not needed within an account whose role names it (IAM, "Cross-account policy
+    # evaluation logic")
+    job_id = ann.accepted({})
+    assert completes(ann, stage, job_id)
+    function = stage.description.functions.jobStatus
+    since_ms = time.time_ns() // 1_000_000
+    with trusting(stage, role_named(stage, "DownloadRole"), {"Service": "ec2.amazonaws.com"}):
+        restart(stage, function)
+        answer = ann.status(job_id)
+        assert_denied(stage, function, since_ms)
+
+    # Then the answer gives nothing away, and the next one is right again
+    assert_problem(answer, 502, "internal-error", stage, default=True)
+    assert ann.status(job_id).json()["status"] == "COMPLETED"
+
+
+@contextlib.contextmanager
+def trusting(stage: RunningStage, role: str, principal: dict[str, str]) -> Iterator[None]:
+    """Let a role be assumed by someone else meanwhile."""
+    iam = stage.client("iam")
+    before = iam.get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"]
+    (statement,) = before["Statement"]
+    other = {**before, "Statement": [{**statement, "Principal": principal}]}
+    iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(other))
+    try:
+        yield
+    finally:
+        iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(before))
+
+
+def test_a_download_role_that_may_not_read_makes_urls_that_open_nothing(stage: RunningStage, ann: Person) -> None:
+    # Given the URL of a result
+    job_id = ann.accepted({})
+    assert completes(ann, stage, job_id)
+    url = ann.status(job_id).json()["result"]["url"]
+
+    # When the role that signed it may not read, then the URL is refused
+    with without(stage, role_named(stage, "DownloadRole"), "s3:GetObject"):
+        assert httpx.get(url).status_code == 403
+
+    # And with the grant it works
+    assert httpx.get(url).status_code == 200
+
+
+def test_an_api_that_may_not_send_accepts_nothing(stage: RunningStage, ann: Person) -> None:
+    # Given an API that may not send to the request queue
+    token = next(TOKENS)
+    body = {"clientToken": token, "parameters": {"records": 1}}
+    with without(stage, role_named(stage, "ApiSubmitRole"), "sqs:SendMessage"):
+        # Then a submission is refused, and there is no such job
+        assert_problem(ann.submit(body), 503, "unavailable", stage)
+        assert_problem(ann.status(token), 404, "not-found", stage)
+
+    # And with the grant it is accepted
+    assert completes(ann, stage, ann.accepted(body))
+
+
+def test_the_api_may_do_one_thing(stage: RunningStage) -> None:
+    # Given the role of the API's integration
+    iam, role = stage.client("iam"), role_named(stage, "ApiSubmitRole")
+
+    # Then it has one policy, which allows one action on one queue
+    (name,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
+    (statement,) = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Action"]) == ("Allow", "sqs:SendMessage")
+    assert statement["Resource"].rpartition(":")[2] == stage.description.queues.request.url.rpartition("/")[2]

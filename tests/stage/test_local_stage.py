@@ -1,0 +1,297 @@
+"""The local stage as a process: stages side by side, what they say of themselves, and that they end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from sluice_harness.description import ROOT, description_path
+from stage.running import RunningStage, deployed, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.xdist_group("broken_stage")
+
+PROC = Path("/proc")
+LISTENING = "0A"
+UNCONNECTED = "07"
+LOOPBACK = {"0100007F", "00000000000000000000000001000000"}
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
+
+
+@dataclass
+class OwnedStage:
+    """A stage that a process of its own keeps up."""
+
+    name: str
+    owner: subprocess.Popen[str]
+    state: str = ""
+
+    @property
+    def description_file(self) -> Path:
+        return description_path(self.name)
+
+    def find_state(self) -> str:
+        """Find the stage's state folder, which its engine is told."""
+        (engine,) = [pid for pid in processes() if parent_of(pid) == self.owner.pid and "engine" in command(pid)]
+        words = command(engine).split("\0")
+        self.state = words[words.index("--state") + 1]
+        return self.state
+
+
+@pytest.fixture(scope="module")
+def owned(assembly: Path) -> Iterator[dict[signal.Signals, OwnedStage]]:
+    """A stage for each signal; all come up at the same time. The assembly's bundle is theirs, too."""
+    assert assembly
+    stages = {one: _start(f"test-{one.name.lower()}-{os.getpid()}") for one in SIGNALS}
+    yield stages
+    for stage in stages.values():
+        with contextlib.suppress(ProcessLookupError):
+            stage.owner.kill()
+        for pid in working_in(stage.state) if stage.state else []:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)  # left behind, which a test has told of
+        stage.owner.communicate()
+        stage.description_file.unlink(missing_ok=True)
+        shutil.rmtree(ROOT / "build" / "cdk.out" / stage.name, ignore_errors=True)
+        (ROOT / "build" / "logs" / f"{stage.name}.log").unlink(missing_ok=True)
+
+
+def _start(name: str) -> OwnedStage:
+    command_line = [sys.executable, "-m", "sluice_harness.local", "--name", name]
+    process = subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return OwnedStage(name, process)
+
+
+def described(stage: OwnedStage) -> str:
+    """Wait until a stage is up, and return its endpoint."""
+
+    def look() -> bool:
+        assert stage.owner.poll() is None, stage.owner.communicate()[0]
+        return stage.description_file.exists()
+
+    until(look, f"{stage.name} is up", 180)
+    return str(json.loads(stage.description_file.read_text())["endpointUrl"])
+
+
+# What Linux says of processes
+
+
+def processes() -> list[int]:
+    return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
+
+
+def parent_of(pid: int) -> int | None:
+    with contextlib.suppress(OSError):
+        return int((PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
+    return None
+
+
+def command(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return (PROC / str(pid) / "cmdline").read_text(errors="replace")
+    return ""
+
+
+def working_in(folder: str) -> list[int]:
+    """Return the processes that have a folder in their command line, environment or working directory."""
+    return [pid for pid in processes() if pid != os.getpid() and _mentions(pid, folder)]
+
+
+def _mentions(pid: int, text: str) -> bool:
+    place = PROC / str(pid)
+    with contextlib.suppress(OSError):
+        said = command(pid) + str((place / "cwd").readlink()) + (place / "environ").read_text(errors="replace")
+        return text in said
+    return False
+
+
+def bound_addresses(pid: int) -> set[str]:
+    """Return the addresses, as the kernel writes them, on which a process takes connections or datagrams."""
+    own = set()
+    for descriptor in (PROC / str(pid) / "fd").iterdir():
+        with contextlib.suppress(OSError):
+            own.add(str(descriptor.readlink()))
+    found = set()
+    for table in ("tcp", "tcp6", "udp", "udp6"):
+        for line in (PROC / str(pid) / "net" / table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if f"socket:[{fields[9]}]" in own and fields[3] in {LISTENING, UNCONNECTED}:
+                found.add(fields[1].partition(":")[0])
+    return found
+
+
+def is_open(endpoint: str) -> bool:
+    url = httpx.URL(endpoint)
+    with socket.socket() as probe:
+        return probe.connect_ex((url.host, url.port or 80)) == 0
+
+
+# The end
+
+
+@pytest.mark.parametrize("how", SIGNALS, ids=lambda one: one.name)
+def test_nothing_outlives_a_stage(owned: dict[signal.Signals, OwnedStage], how: signal.Signals) -> None:
+    # Given a stage that is up, its engine listening and its workers warm
+    stage = owned[how]
+    endpoint = described(stage)
+    state = stage.find_state()
+    assert working_in(state)
+    assert Path(state).is_dir()
+    assert is_open(endpoint)
+
+    # When its owner is told to end
+    stage.owner.send_signal(how)
+
+    # Then no process is left, nor the port, nor the folder
+    until(lambda: stage.owner.poll() is not None, "the owner has ended", 30)
+    until(lambda: not working_in(state), "no process of the stage is left", 30)
+    until(lambda: not is_open(endpoint), "the port is closed", 30)
+    until(lambda: not Path(state).exists(), "the state folder is gone", 30)
+
+
+@pytest.mark.parametrize("how", SIGNALS, ids=lambda one: one.name)
+def test_a_stage_takes_its_description_with_it(
+    owned: dict[signal.Signals, OwnedStage], how: signal.Signals
+) -> None:
+    # Given a stage that has ended
+    stage = owned[how]
+    until(lambda: stage.owner.poll() is not None, "the owner has ended", 30)
+
+    # Then nothing describes it any more
+    until(lambda: not stage.description_file.exists(), "the description is gone", 30)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
+def test_to_end_a_stage_is_no_error(owned: dict[signal.Signals, OwnedStage], how: signal.Signals) -> None:
+    until(lambda: owned[how].owner.poll() is not None, "the owner has ended", 30)
+    assert owned[how].owner.returncode == 0
+
+
+# Stages in this process
+
+
+@pytest.fixture(scope="module")
+def two(assembly: Path) -> Iterator[tuple[RunningStage, RunningStage]]:
+    with deployed("left", assembly) as left, deployed("right", assembly) as right:
+        yield left, right
+
+
+def file_of(stage: RunningStage) -> Path:
+    """Find a stage's description by what it says, as a tool would that knows the address."""
+    for path in (ROOT / "build" / "stages").glob("*.json"):
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads(path.read_text())["endpointUrl"] == stage.description.endpointUrl:
+                return path
+    raise AssertionError("no file describes the stage")
+
+
+def test_two_stages_stand_side_by_side(two: tuple[RunningStage, RunningStage]) -> None:
+    # Given two stages
+    left, right = two
+    assert left.description.endpointUrl != right.description.endpointUrl
+
+    # When a job is submitted to one of them
+    job_id = left.person("ann").accepted({"clientToken": "only-on-the-left-one"})
+    left.recorded(left.person("ann").sub, job_id)
+    assert left.person("ann").ended(job_id)["status"] == "COMPLETED"
+
+    # Then the other knows nothing of it
+    assert right.rows() == []
+    assert right.person("ann").status(job_id).status_code == 404
+
+
+def test_a_token_of_one_stage_is_none_of_the_others(two: tuple[RunningStage, RunningStage]) -> None:
+    left, right = two
+    assert right.person("ann").post(b"{}", token=left.person("ann").id_token).status_code == 401
+
+
+def test_the_description_says_all_that_tools_need(two: tuple[RunningStage, RunningStage]) -> None:
+    # When a stage's file is read
+    stage = two[0]
+    described = json.loads(file_of(stage).read_text())
+
+    # Then it has all members, none of them empty, and says what the stage's own description says
+    assert described.keys() >= {
+        *("stage", "region", "account", "endpointUrl", "apiUrl", "userPoolId", "userPoolClientId"),
+        *("jobTable", "resultBucket", "queues", "functions", "users"),
+    }
+    assert all(described.values())
+    assert described == asdict(stage.description)
+    assert described["stage"] == "local"
+    assert described["apiUrl"].startswith(described["endpointUrl"])
+    assert [user["username"] for user in described["users"]] == ["ann", "ben", "ada"]
+    assert {*described["queues"]} == {"request", "work"}
+    assert all(queue.keys() == {"url", "dlqUrl"} for queue in described["queues"].values())
+    assert {*described["functions"]} == {"authorizer", "processor", "batchSimulator", "jobStatus"}
+
+
+def test_what_the_description_names_exists(two: tuple[RunningStage, RunningStage]) -> None:
+    stage = two[0]
+    described = stage.description
+    stage.client("dynamodb").describe_table(TableName=described.jobTable)
+    stage.client("s3").head_bucket(Bucket=described.resultBucket)
+    assert [stage.depth(url) for url in stage.queue_urls] == [0, 0, 0, 0]
+    for function in asdict(described.functions).values():
+        stage.client("lambda").get_function(FunctionName=function)
+    cognito = stage.client("cognito-idp")
+    cognito.describe_user_pool_client(UserPoolId=described.userPoolId, ClientId=described.userPoolClientId)
+
+
+def test_the_description_is_for_its_owner_only(two: tuple[RunningStage, RunningStage]) -> None:
+    assert stat.S_IMODE(file_of(two[0]).stat().st_mode) == 0o600
+
+
+def test_an_old_description_that_others_can_read_is_closed_to_them(two: tuple[RunningStage, RunningStage]) -> None:
+    # Given a file of that name, left behind and readable by all
+    path = description_path(f"test-left-behind-{os.getpid()}")
+    path.touch(mode=0o644)
+    path.chmod(0o644)
+
+    # When a stage of that name describes itself, then only its owner can read it
+    try:
+        two[0].description.save(path.stem)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    finally:
+        path.unlink()
+
+
+def test_a_stage_listens_on_loopback_only(two: tuple[RunningStage, RunningStage]) -> None:
+    # Given a stage that has run a job, so that its workers are up
+    stage = two[0]
+    ann = stage.person("ann")
+    ann.ended(ann.accepted({}))
+
+    # When everything is looked at on which its processes listen
+    port = str(httpx.URL(str(stage.description.endpointUrl)).port)
+    (engine,) = [pid for pid in processes() if ["--port", port] == command(pid).split("\0")[3:5]]
+    children = [pid for pid in processes() if parent_of(pid) == engine]
+    assert children
+
+    # Then it is the loopback interface
+    assert bound_addresses(engine)
+    assert set().union(*map(bound_addresses, [engine, *children])) <= LOOPBACK
+
+
+def test_the_description_goes_with_the_stage(assembly: Path) -> None:
+    # Given a stage that is described
+    with deployed("brief", assembly) as stage:
+        path = file_of(stage)
+        endpoint = str(stage.description.endpointUrl)
+
+    # When it has been taken down, then so is its description, and nothing listens
+    assert not path.exists()
+    assert not is_open(endpoint)
