@@ -11,13 +11,16 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from dataclasses import asdict, dataclass
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from sluice_harness.description import ROOT, description_path
+from sluice_harness.local_stage import LocalStage, StageError
 from stage.running import RunningStage, deployed, until
 
 if TYPE_CHECKING:
@@ -295,3 +298,35 @@ def test_the_description_goes_with_the_stage(assembly: Path) -> None:
     # When it has been taken down, then so is its description, and nothing listens
     assert not path.exists()
     assert not is_open(endpoint)
+
+
+def test_a_stage_does_not_take_another_server_for_its_own() -> None:
+    # Given a port on which another server answers
+    with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as other:
+        answering = threading.Thread(target=other.serve_forever)
+        answering.start()
+        port = other.server_port
+
+        # When a stage is to come up there
+        try:
+            with pytest.raises(StageError, match=f"did not start on port {port}"), LocalStage("taken", port=port):
+                pytest.fail("it came up")
+        finally:
+            other.shutdown()
+            answering.join()
+
+
+def test_an_engine_that_is_told_to_end_cleans_up() -> None:
+    # Given a running engine and its folder
+    with LocalStage(f"test-term-{os.getpid()}") as stage:
+        (engine,) = [
+            pid for pid in processes() if parent_of(pid) == os.getpid() and str(stage.state) in command(pid)
+        ]
+
+        # When it gets a SIGTERM
+        os.kill(engine, signal.SIGTERM)
+
+        # Then its owner learns of it, and the folder is gone
+        with pytest.raises(StageError, match="the engine has ended"):
+            stage.wait()
+        assert not stage.state.exists()

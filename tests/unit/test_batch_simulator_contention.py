@@ -6,7 +6,7 @@ import pytest
 from sluice_core.jobs import JobError, JobStatus
 from sluice_core.ledger import Attempt
 from unit import workloads_for_tests
-from unit.lambda_events import handle, ids, job, row, work_record
+from unit.lambda_events import Context, handle, ids, job, row, work_record
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -136,3 +136,46 @@ def test_a_claim_whose_answer_was_lost_is_one_s_own(
     assert handle(simulator, *dispatch(mine)) == []
     assert runs == [mine.key.job_id]
     assert row(ledger, mine).status is JobStatus.COMPLETED
+
+
+def test_a_worker_that_dies_takes_no_finished_job_along(
+    simulator: ModuleType, ledger: JobLedger, dispatch: Dispatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a batch whose second job ends the worker, and end states that are due after every job
+    finished, deadly = job("finished"), job("deadly")
+    ledger.record([finished, deadly])
+    monkeypatch.setattr(simulator, "_SETTLE_EVERY_S", 0.0)
+    run = workloads_for_tests.Scripted.run
+
+    def die(self: workloads_for_tests.Scripted, job_id: str, parameters: Any) -> Any:
+        if job_id == deadly.key.job_id:
+            raise SystemExit("out of memory")
+        return run(self, job_id, parameters)
+
+    monkeypatch.setattr(workloads_for_tests.Scripted, "run", die)
+
+    # When the worker dies
+    with pytest.raises(SystemExit):
+        handle(simulator, *dispatch(finished, deadly))
+
+    # Then the first job has its end state, and the other is held by a lease that will lapse
+    assert row(ledger, finished).status is JobStatus.COMPLETED
+    assert row(ledger, deadly).status is JobStatus.RUNNING
+
+
+def test_no_job_is_begun_that_would_not_end_in_time(
+    simulator: ModuleType, ledger: JobLedger, dispatch: Dispatch, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given jobs that take 20 s each, by the batch's own experience, and 25 s left after the first
+    first, second = job("first"), job("second")
+    ledger.record([first, second])
+    monkeypatch.setattr(simulator, "_elapsed_ms", lambda _: 20_000.0)
+    records = dispatch(first, second)
+
+    # When the batch runs
+    failed = handle(simulator, *records, context=Context(60_000, 60_000, 25_000))
+
+    # Then the second goes back to the queue unbegun
+    assert runs == [first.key.job_id]
+    assert failed == ids(records[1])
+    assert row(ledger, second).status is JobStatus.SUBMITTED

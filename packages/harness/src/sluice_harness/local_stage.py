@@ -62,7 +62,7 @@ class LocalStage:
         self._name = name
         self._port = port or _free_port()
         self._progress = progress
-        self._state = Path(tempfile.mkdtemp(prefix="sluice-stage-"))
+        self.state = Path(tempfile.mkdtemp(prefix="sluice-stage-"))
         self._log = ROOT / "build" / "logs" / f"{name}.log"
         self._engine: subprocess.Popen[bytes] | None = None
         self.endpoint_url = f"http://127.0.0.1:{self._port}"
@@ -86,7 +86,7 @@ class LocalStage:
         command = [sys.executable, "-m", "sluice_harness.engine"]
         with self._log.open("wb") as log:
             self._engine = subprocess.Popen(
-                [*command, "--port", str(self._port), "--state", str(self._state), "--name", self._name],
+                [*command, "--port", str(self._port), "--state", str(self.state), "--name", self._name],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -94,7 +94,7 @@ class LocalStage:
             )
         deadline = time.monotonic() + _START_SECONDS
         # The engine's own word, in its own folder: whatever answers on the port may be somebody else's.
-        while not (self._state / READY).exists():
+        while not (self.state / READY).exists():
             if self._engine.poll() is not None or time.monotonic() > deadline:
                 raise StageError(f"the engine did not start on port {self._port}; its log is {self._log}")
             time.sleep(0.05)
@@ -122,7 +122,7 @@ class LocalStage:
             except subprocess.TimeoutExpired:
                 self._engine.kill()
                 self._engine.wait()
-        shutil.rmtree(self._state, ignore_errors=True)
+        shutil.rmtree(self.state, ignore_errors=True)
 
     def deploy(self, assembly: Path | None = None) -> StageDescription:
         """Deploy an assembly (synthesized here if not given), add users, and describe the stage."""
