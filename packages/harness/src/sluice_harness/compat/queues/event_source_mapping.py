@@ -25,7 +25,6 @@ from ministack.services import lambda_svc, sqs
 
 from sluice_harness.compat.patching import expect
 from sluice_harness.compat.queues import trace_header
-from sluice_harness.compat.queues.batch_response import failed_messages
 from sluice_harness.compat.queues.queue_store import MessageStore
 
 if TYPE_CHECKING:
@@ -205,7 +204,7 @@ def _run_batch(
         return
     failed: set[str] = set()
     if "ReportBatchItemFailures" in (mapping.get("FunctionResponseTypes") or []):
-        failed = failed_messages(result.get("body"), {message["id"] for message in batch})
+        failed = _failed_messages(result.get("body"), {message["id"] for message in batch})
     mapping["LastProcessingResult"] = "OK" if not failed else "PROBLEM: Some records failed"
     _delete(url, [message for message in batch if message["id"] not in failed])
 
@@ -213,3 +212,20 @@ def _run_batch(
 def _delete(url: str, messages: list[dict[str, Any]]) -> None:
     with contextlib.suppress(sqs._Err):  # the queue was deleted meanwhile
         sqs._delete_messages_for_esm(url, {message["receipt_handle"] for message in messages})
+
+
+def _failed_messages(response: Any, batch: set[str]) -> set[str]:
+    """Return the ids of the messages to retry, as `ReportBatchItemFailures` says: all when it is not valid."""
+    if response is None:
+        return set()
+    if not isinstance(response, dict):
+        return batch
+    failures = response.get("batchItemFailures")
+    if failures is None:
+        return set()
+    if not isinstance(failures, list) or not all(isinstance(failure, dict) for failure in failures):
+        return batch
+    reported = [failure.get("itemIdentifier") for failure in failures]
+    known = {identifier for identifier in reported if isinstance(identifier, str) and identifier in batch}
+    # An identifier of no message means that nothing is known about any of them.
+    return known if len(known) == len(set(map(repr, reported))) else batch
