@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import json
 import os
@@ -94,6 +95,17 @@ def _environment() -> dict[str, str]:
     return kept | nowhere | {"PATH": path}
 
 
+def main() -> None:
+    """Synthesize the stage named on the command line and print where its templates are."""
+    parser = argparse.ArgumentParser(prog="nox -s synth --", description="Synthesize a stage's templates.")
+    parser.add_argument("stage", help="dev, local or prod")
+    stage = parser.parse_args().stage
+    try:
+        folder = synthesize(stage, ROOT / "build" / "cdk.out" / stage)
+    except CdkError as error:
+        raise SystemExit(f"error: {error}") from None
+    sys.stdout.write(f"{folder}\n")
+
+
 if __name__ == "__main__":
-    named = sys.argv[1]
-    sys.stdout.write(f"{synthesize(named, ROOT / 'build' / 'cdk.out' / named)}\n")
+    main()

@@ -32,7 +32,11 @@ def _synthesizer(config: StageConfig) -> cdk.IReusableStackSynthesizer:
 def main() -> None:
     """Synthesize the stage that the context names."""
     app = cdk.App()
-    build(app, stage_config(app.node.try_get_context("stage") or "dev"))
+    try:
+        config = stage_config(app.node.try_get_context("stage") or "dev")
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from None
+    build(app, config)
     app.synth()
 
 
