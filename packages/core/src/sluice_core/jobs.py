@@ -68,6 +68,31 @@ class StoredResult:
     size: int
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Conflict:
+    """A later submission under a job's clientToken that asked for something else, and was not run.
+
+    Attributes
+    ----------
+    submitted_at : int
+        When the gateway took it, in epoch milliseconds.
+    request_id : str
+        The gateway's id of that request, which its client has from the response's ``x-amzn-RequestId``.
+
+    """
+
+    submitted_at: int
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierEnd:
+    """A failure from which an operator has brought a job back; the time is in epoch milliseconds."""
+
+    ended_at: int
+    error: JobError
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     """A job as its client asked for it.
@@ -76,6 +101,8 @@ class Submission:
     ----------
     submitted_at : int
         When the gateway took the request, in epoch milliseconds.
+    request_id : str
+        The gateway's id of the request; a work message has none.
 
     """
 
@@ -83,6 +110,7 @@ class Submission:
     job_type: str
     parameters: Mapping[str, Any]
     submitted_at: int
+    request_id: str = ""
 
     @property
     def digest(self) -> str:
@@ -103,6 +131,10 @@ class Job:
         How often it was claimed.
     lease_until : int or None
         Until when that claim holds; afterwards anyone may claim the job anew.
+    conflicts : tuple of Conflict
+        Later submissions under the same clientToken with other parameters.
+    history : tuple of EarlierEnd
+        The failures from which it was brought back, oldest first.
 
     """
 
@@ -118,6 +150,8 @@ class Job:
     ended_at: int | None = None
     result: StoredResult | None = None
     error: JobError | None = None
+    conflicts: tuple[Conflict, ...] = ()
+    history: tuple[EarlierEnd, ...] = ()
 
 
 def is_job_id(text: str) -> bool:

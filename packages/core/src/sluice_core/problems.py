@@ -41,10 +41,25 @@ INVALID_BODY = Problem(
     "Send a JSON object with only jobType, parameters and clientToken, each as the API's schema describes.",
 )
 UNAUTHORIZED = Problem("unauthorized", 401, "Not signed in", "Send a current token in the Authorization header.")
+INVALID_QUERY = Problem(
+    "invalid-query",
+    400,
+    "The query is not valid",
+    "status is one of SUBMITTED, RUNNING, COMPLETED, FAILED, CANCELLED; limit is a whole number of at least 1.",
+)
+INVALID_CURSOR = Problem(
+    "invalid-cursor",
+    400,
+    "The cursor is not one of this list",
+    "Use nextCursor as it was given, with the same status and owner, or begin again without a cursor.",
+)
 FORBIDDEN = Problem(
     "forbidden", 403, "Not allowed", "The token does not carry the scope sluice/jobs, or was refused."
 )
 NOT_FOUND = Problem("not-found", 404, "Not found", "There is no such resource for this caller.")
+ALREADY_ENDED = Problem(
+    "already-ended", 409, "The job has ended", "Nothing is left to cancel; its status resource says how it ended."
+)
 TOO_LARGE = Problem("too-large", 413, "The body is too large", "A submission may have 1 MiB at most.")
 UNSUPPORTED_MEDIA_TYPE = Problem(
     "unsupported-media-type", 415, "Unsupported media type", "Send the body as application/json."
@@ -60,6 +75,9 @@ INTERNAL = Problem(
 )
 UNAVAILABLE = Problem(
     "unavailable", 503, "Unavailable", "The job was not accepted; try again with the same clientToken."
+)
+CANCEL_UNAVAILABLE = Problem(
+    "cancel-unavailable", 503, "Unavailable", "It is not known whether the job was cancelled; try again."
 )
 TIMEOUT = Problem(
     "timeout",

@@ -89,7 +89,8 @@ class SubmissionParser:
 
         """
         key, submitted_at = _provenance(record)
-        refused = Submission(key, self._default_type, {}, submitted_at)
+        request_id = record["messageAttributes"].get("requestId", {}).get("stringValue", "")
+        refused = Submission(key, self._default_type, {}, submitted_at, request_id)
         try:
             body = json.loads(record["body"])
             self._validate(body)
@@ -97,19 +98,27 @@ class SubmissionParser:
             raise InvalidRequest(refused, _explain(error)) from error
         if _is_deep(body):
             raise InvalidRequest(refused, _TOO_DEEP)
-        return Submission(key, body.get("jobType", self._default_type), body.get("parameters", {}), submitted_at)
+        job_type, parameters = body.get("jobType", self._default_type), body.get("parameters", {})
+        return Submission(key, job_type, parameters, submitted_at, request_id)
 
 
 def _provenance(record: Mapping[str, Any]) -> tuple[JobKey, int]:
     """Owner, id and time, which the gateway takes from its own context, never from the client's body."""
     try:
-        attributes = record["messageAttributes"]
-        owner, job_id, submitted_at = (
-            attributes[name]["stringValue"] for name in ("owner", "jobId", "submittedAt")
-        )
-        return JobKey(owner, job_id), int(submitted_at)
-    except (KeyError, TypeError, ValueError) as error:
-        raise MalformedMessage("the request lacks owner, jobId or submittedAt") from error
+        key = JobKey(_attribute(record, "owner"), _attribute(record, "jobId"))
+        return key, int(_attribute(record, "submittedAt"))
+    except ValueError as error:
+        raise MalformedMessage("the request's submittedAt is no number") from error
+
+
+def _attribute(record: Mapping[str, Any], name: str) -> str:
+    try:
+        value = record["messageAttributes"][name]["stringValue"]
+    except (KeyError, TypeError) as error:
+        raise MalformedMessage(f"the request lacks {name}") from error
+    if not isinstance(value, str):
+        raise MalformedMessage(f"the request's {name} is no text")
+    return value
 
 
 def _is_deep(value: Any) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import boto3
-from botocore.config import Config
 
+from sluice_core import clients
 from sluice_core.jobs import StoredResult
 
 if TYPE_CHECKING:
@@ -17,20 +17,12 @@ if TYPE_CHECKING:
     from sluice_core.jobs import JobKey
     from sluice_core.workloads import WorkResult
 
-# The default CRC32 costs a quarter of a put's CPU, and TLS and S3's own checks guard the body already.
-S3_CONFIG = Config(
-    signature_version="s3v4",
-    # The bucket's regional host: a signature covers the host, and S3 redirects from its global one.
-    s3={"addressing_style": "virtual"},
-    request_checksum_calculation="when_required",
-    response_checksum_validation="when_required",
-)
 DOWNLOAD_SECONDS = 900
 _SESSION_SECONDS = 3600  # the longest a role assumed from a role may live (IAM, "Role chaining")
 
 
 class ResultWriter:
-    """Writes results; used by whatever runs the work."""
+    """Writes results and deletes what is none; used by whatever runs or ends the work."""
 
     def __init__(self, s3: S3Client, bucket: str) -> None:
         self._s3 = s3
@@ -45,7 +37,7 @@ class ResultWriter:
             S3 refused; the attempt may be repeated.
 
         """
-        object_key = f"results/{key.owner}/{key.job_id}/{attempt}.{result.extension}"
+        object_key = f"{_folder(key)}{attempt}.{result.extension}"
         self._s3.put_object(
             Bucket=self._bucket,
             Key=object_key,
@@ -54,6 +46,25 @@ class ResultWriter:
             ContentDisposition=f'attachment; filename="{key.job_id}.{result.extension}"',
         )
         return StoredResult(object_key, result.content_type, len(result.body))
+
+    def delete(self, result: StoredResult) -> None:
+        """Delete a result that came too late."""
+        self._s3.delete_object(Bucket=self._bucket, Key=result.object_key)
+
+    def delete_others(self, key: JobKey, kept: StoredResult | None) -> int:
+        """Delete what attempts that died have left of a job, and return how much that was.
+
+        Only of a job that has ended: an open one's newest object may be about to become its result.
+        """
+        listed = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=_folder(key)).get("Contents", [])
+        left = [one["Key"] for one in listed if kept is None or one["Key"] != kept.object_key]
+        for object_key in left:
+            self._s3.delete_object(Bucket=self._bucket, Key=object_key)
+        return len(left)
+
+
+def _folder(key: JobKey) -> str:
+    return f"results/{key.owner}/{key.job_id}/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +115,7 @@ class DownloadSigner:
             self._session_end = session["Expiration"].timestamp()
             self._s3 = boto3.client(
                 "s3",
-                config=S3_CONFIG,
+                config=clients.S3_CONFIG,
                 aws_access_key_id=session["AccessKeyId"],
                 aws_secret_access_key=session["SecretAccessKey"],
                 aws_session_token=session["SessionToken"],

@@ -19,6 +19,7 @@ from sluice_core.workloads import PermanentError, WorkResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from threading import Event
 
 # One name for a quantity in every format; the unit is part of it.
 UNITS = {
@@ -72,7 +73,8 @@ class WeatherReport:
 
     A job's parameters, all optional: ``station`` (an ICAO code or name of the table here, or any other name
     for an imagined place; chosen by the seed), ``records`` (1 to 10,000; 100), ``format`` (``json``, ``csv``,
-    ``ndjson``; ``json``) and ``seed`` (an integer; the job's id takes its place).
+    ``ndjson``; ``json``), ``seed`` (an integer; the job's id takes its place) and ``workSeconds`` (0 to 45; 0),
+    for which it waits before it is done, as a stand-in for work that takes its time.
 
     The numbers are plausible, not meteorology. Sources: the International Standard Atmosphere (ISO 2533) for
     the lapse rate and the barometric formula; Alduchov and Eskridge (1996) for the dew point (Magnus).
@@ -102,13 +104,19 @@ class WeatherReport:
                 "maximum": _EXACT_INTEGER,
                 "description": f"an integer from -{_EXACT_INTEGER} to {_EXACT_INTEGER}",
             },
+            "workSeconds": {
+                "type": "number",
+                "minimum": 0,
+                "maximum": 45,
+                "description": "a number from 0 to 45",
+            },
         },
     }
 
     def __init__(self) -> None:
         self._validate = fastjsonschema.compile(dict(self.parameters_schema))
 
-    def run(self, job_id: str, parameters: Mapping[str, Any]) -> WorkResult:
+    def run(self, job_id: str, parameters: Mapping[str, Any], stop: Event) -> WorkResult:
         """Return the observations; equal seed, station, records and format give equal bytes.
 
         Raises
@@ -118,6 +126,7 @@ class WeatherReport:
 
         """
         self._check(parameters)
+        stop.wait(parameters.get("workSeconds", 0))
         source = {"seed": int(parameters["seed"])} if "seed" in parameters else {"jobId": job_id}
         digest = hashlib.sha256(json.dumps(source).encode()).digest()
         station = _station(parameters["station"]) if "station" in parameters else _default_station(digest)

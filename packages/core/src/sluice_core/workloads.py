@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from threading import Event
 
 DEFAULT_WORKLOADS = "weather-report=sluice_core.weather:WeatherReport"
 
@@ -72,8 +73,12 @@ class Workload(Protocol):
 
     parameters_schema: ClassVar[Mapping[str, Any]]
 
-    def run(self, job_id: str, parameters: Mapping[str, Any]) -> WorkResult:
+    def run(self, job_id: str, parameters: Mapping[str, Any], stop: Event) -> WorkResult:
         """Do the work; it may run more than once for one job, and should then give the same result.
+
+        ``stop`` is set when nobody wants the result any more: the job was cancelled, or is now another worker's.
+        Long work looks at it now and then, or waits with ``stop.wait(seconds)``, and returns or raises whatever
+        it likes: what it gives is discarded. Short work may ignore it.
 
         Raises
         ------

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import boto3
-from sluice_core import metrics
-from sluice_core.executors import read_work_message
-from sluice_core.jobs import JobError, JobStatus
+from botocore.exceptions import BotoCoreError, ClientError
+from sluice_core import clients, metrics
+from sluice_core.executors import WorkQueueExecutor, read_work_message
+from sluice_core.jobs import JobError
 from sluice_core.ledger import Attempt, JobLedger, Outcome
 from sluice_core.requests import MalformedMessage
-from sluice_core.results import S3_CONFIG, ResultWriter
+from sluice_core.results import ResultWriter
 from sluice_core.workloads import PermanentError, load_workloads
 
 from sluice_handlers.batches import Batch
+from sluice_handlers.heartbeat import Heartbeat
 from sluice_handlers.telemetry import Measurements, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from threading import Event
 
-    from sluice_core.jobs import StoredResult, Submission
+    from sluice_core.jobs import JobKey, StoredResult, Submission
     from sluice_core.ledger import Write
+
+    from sluice_handlers.heartbeat import LambdaContext
 
 # A job is begun only with this much time left, and more if this batch's jobs take longer; below it, the rest of
 # the batch goes back to the queue.
@@ -31,168 +37,273 @@ _RESERVE_MS = 5_000
 _RESERVE_RUNS = 1.5
 # End states are written together, but none waits longer than this: a job that dies takes no finished one along.
 _SETTLE_EVERY_S = 1.0
-# The lease outlives the function by this much, for clocks that disagree.
-_CLOCK_SKEW_MS = 5_000
+# Whoever meets another's lease comes back this much after its end, and not all at the same time.
+_AFTER_LEASE_S = (1, 5)
+_EXHAUSTED = JobError("RETRIES_EXHAUSTED", "No attempt could finish the work; submit it again later.")
 
 _workloads = load_workloads(os.environ["WORKLOADS"])
-_ledger = JobLedger(
-    boto3.client("dynamodb"), os.environ["JOB_TABLE"], retention_s=int(os.environ["RETENTION_SECONDS"])
-)
-_results = ResultWriter(boto3.client("s3", config=S3_CONFIG), os.environ["RESULT_BUCKET"])
-_max_receives = int(os.environ["MAX_RECEIVES"])
-
-
-class LambdaContext(Protocol):
-    """What the handler needs of Lambda's context object."""
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Return the time until Lambda ends this invocation, in ms."""
-        ...
+_ledger = JobLedger(clients.dynamodb(), os.environ["JOB_TABLE"], retention_s=int(os.environ["RETENTION_SECONDS"]))
+_results = ResultWriter(clients.s3(), os.environ["RESULT_BUCKET"])
+_sqs = clients.sqs()
+_queue = WorkQueueExecutor(_sqs, os.environ["QUEUE_URL"])
 
 
 def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Run one batch of jobs; messages to be tried again are reported by id."""
+    records = event["Records"]
+    batch = Batch(records, _sqs, os.environ["QUEUE_URL"], int(os.environ["MAX_RECEIVES"]))
     with Measurements() as measured:
-        run = _BatchRun(event["Records"], context, measured)
-        run.claim()
-        run.work()
-        if run.batch.failures:
-            measured.add(metrics.BATCH_ITEM_FAILURES, run.batch.failures)
-    return run.batch.response()
+        with Heartbeat(_ledger, batch, context) as heartbeat:
+            run = _BatchRun(batch, context, heartbeat, measured)
+            run.take(records)
+            run.work()
+        response = batch.response()
+        if batch.failures:
+            measured.add(metrics.BATCH_ITEM_FAILURES, batch.failures)
+    return response
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One job of the batch.
+
+    Attributes
+    ----------
+    is_repeat : bool
+        Its message was received before: an earlier attempt may have died, and left something behind.
+    taken_at : int
+        When this invocation received it, in epoch milliseconds.
+
+    """
+
+    submission: Submission
+    attempt: Attempt
+    is_repeat: bool
+    taken_at: int
 
 
 class _BatchRun:
     """One invocation's jobs, from claim to end state."""
 
-    def __init__(
-        self, records: Sequence[Mapping[str, Any]], context: LambdaContext, measured: Measurements
-    ) -> None:
-        self.batch = Batch()
+    def __init__(self, batch: Batch, context: LambdaContext, heartbeat: Heartbeat, measured: Measurements) -> None:
+        self._batch = batch
         self._context = context
+        self._heartbeat = heartbeat
         self._measured = measured
-        self._waiting: list[tuple[Submission, Attempt, bool]] = []
-        self._claimed: list[tuple[Submission, Attempt, bool]] = []
-        self._completed: list[tuple[Submission, Attempt, StoredResult]] = []
-        self._failed: list[tuple[Submission, Attempt, JobError]] = []
-        self._released: list[Attempt] = []
+        self._fresh: list[_Task] = []
+        self._repeats: list[_Task] = []
+        self._completed: list[tuple[_Task, StoredResult]] = []
+        self._failed: list[tuple[_Task, JobError]] = []
+        self._released: list[_Task] = []
         self._longest_ms = 0.0
-        self._started_at = _now_ms()
+        self._settled_at = time.perf_counter()
+
+    def take(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Sort the messages: those received for the first time, and those that were received before."""
+        taken_at = _now_ms()
         for record in records:
-            self._take(record)
-
-    def _take(self, record: Mapping[str, Any]) -> None:
-        try:
-            submission = read_work_message(record["body"])
-        except MalformedMessage as error:
-            logger.error("malformed message", messageId=record["messageId"], reason=str(error))
-            self.batch.fail_message(record)
-            return
-        if self.batch.add(submission.key, record):
-            last = int(record["attributes"]["ApproximateReceiveCount"]) >= _max_receives
-            self._waiting.append((submission, Attempt(submission.key, uuid.uuid4().hex), last))
-
-    def claim(self) -> None:
-        """Take the jobs that are free; leave those that another worker holds; drop those that have ended."""
-        lease_until = self._started_at + self._context.get_remaining_time_in_millis() + _CLOCK_SKEW_MS
-        attempts = [attempt for _, attempt, _ in self._waiting]
-        for job, write in zip(self._waiting, _ledger.claim(attempts, self._started_at, lease_until), strict=True):
-            if write.outcome is Outcome.WRITTEN or _is_mine(write, job[1]):
-                self._claimed.append(job)
-            elif not _has_ended(write):
-                self.batch.fail([job[1].key])
+            try:
+                submission = read_work_message(record["body"])
+            except MalformedMessage as error:
+                logger.error("malformed message", messageId=record["messageId"], reason=str(error))
+                self._batch.fail_message(record)
+                continue
+            if self._batch.add(submission.key, record):
+                is_repeat = int(record["attributes"]["ApproximateReceiveCount"]) > 1
+                attempt = Attempt(submission.key, uuid.uuid4().hex)
+                task = _Task(submission, attempt, is_repeat, taken_at)
+                (self._repeats if is_repeat else self._fresh).append(task)
 
     def work(self) -> None:
-        """Run the claimed jobs one by one, while there is time, and write their end states."""
-        settled = time.perf_counter()
-        for submission, attempt, last_try in self._claimed:
-            if self._has_time():
-                self._run(submission, attempt, last_try=last_try)
-            else:
-                self._retry_or_fail(submission, attempt, "OutOfTime", last_try=last_try)
-            if time.perf_counter() - settled > _SETTLE_EVERY_S:
+        """Run the jobs one by one, while there is time, and write their end states.
+
+        A job that kills its worker comes back with its whole batch. So what comes back is claimed one at a time,
+        each only when those before it are settled, and those that were begun least often come first: the others
+        get through, and the culprit alone is left.
+        """
+        for task in self._claim(self._fresh):
+            self._run(task)
+            if time.perf_counter() - self._settled_at > _SETTLE_EVERY_S:
                 self._settle()
-                settled = time.perf_counter()
         self._settle()
+        for task in self._least_begun_first(self._repeats):
+            for claimed in self._claim([task]):
+                self._run(claimed)
+                self._settle()
+
+    def _least_begun_first(self, tasks: list[_Task]) -> list[_Task]:
+        if not tasks:
+            return []
+        begun = _times_begun(tasks)
+        random.shuffle(tasks)  # among equals, none is always behind the culprit
+        return sorted(tasks, key=lambda task: begun.get(task.attempt.key, 0))
+
+    def _claim(self, tasks: list[_Task]) -> list[_Task]:
+        """Take the jobs that are free, and say which."""
+        now = _now_ms()
+        lease_until = self._heartbeat.lease_until(now)
+        claimed = []
+        writes = _ledger.claim([task.attempt for task in tasks], now, lease_until)
+        for task, write in zip(tasks, writes, strict=True):
+            if write.is_written:
+                self._heartbeat.hold(task.attempt)
+                claimed.append(task)
+            else:
+                self._give_way(task, write)
+        return claimed
+
+    def _run(self, task: _Task) -> None:
+        stop = self._heartbeat.hold(task.attempt)
+        if not stop.is_set() and not self._has_time():
+            self._retry_or_fail(task, "OutOfTime")
+            return
+        started = time.perf_counter()
+        try:
+            stored = None if stop.is_set() else _work(task, stop)
+        except PermanentError as error:
+            self._failed.append((task, JobError(error.code, error.message)))
+        except Exception as error:
+            # The kind of error only: its text may carry the payload.
+            self._retry_or_fail(task, type(error).__name__)
+        else:
+            if stored is not None:
+                self._completed.append((task, stored))
+                self._measured.add(metrics.RUN_TIME, _elapsed_ms(started), job_type=task.submission.job_type)
+            elif (loss := self._heartbeat.loss(task.attempt)) is not None:
+                self._give_way(task, loss)
+        self._longest_ms = max(self._longest_ms, _elapsed_ms(started))
 
     def _has_time(self) -> bool:
         needed_ms = max(_RESERVE_MS, _RESERVE_RUNS * self._longest_ms)
         return self._context.get_remaining_time_in_millis() >= needed_ms
 
-    def _run(self, submission: Submission, attempt: Attempt, *, last_try: bool) -> None:
-        started = time.perf_counter()
-        try:
-            result = _workloads[submission.job_type].run(submission.key.job_id, submission.parameters)
-            stored = _results.put(submission.key, attempt.token, result)
-        except PermanentError as error:
-            self._failed.append((submission, attempt, JobError(error.code, error.message)))
-        except Exception as error:
-            # The kind of error only: its text may carry the payload.
-            self._retry_or_fail(submission, attempt, type(error).__name__, last_try=last_try)
+    def _retry_or_fail(self, task: _Task, error: str) -> None:
+        key = task.attempt.key
+        is_last = self._batch.is_last_receive(key)
+        logger.warning("attempt failed", jobId=key.job_id, error=error, last=is_last)
+        if is_last:
+            self._failed.append((task, _EXHAUSTED))
         else:
-            self._completed.append((submission, attempt, stored))
-            self._measured.add(metrics.RUN_TIME, _elapsed_ms(started), job_type=submission.job_type)
-        self._longest_ms = max(self._longest_ms, _elapsed_ms(started))
-
-    def _retry_or_fail(self, submission: Submission, attempt: Attempt, error: str, *, last_try: bool) -> None:
-        logger.warning("attempt failed", jobId=attempt.key.job_id, error=error, last=last_try)
-        if last_try:
-            reason = JobError("RETRIES_EXHAUSTED", "No attempt could finish the work; submit it again later.")
-            self._failed.append((submission, attempt, reason))
-            self.batch.fail([attempt.key])  # to the dead-letter queue, where an operator can look at it
-        else:
-            self._released.append(attempt)
-            self._measured.add(metrics.JOBS_RETRIED, job_type=submission.job_type)
+            self._released.append(task)
 
     def _settle(self) -> None:
         """Write the end states so far; a message is acknowledged only when its job's is on record."""
         now = _now_ms()
-        completed = [(attempt, stored) for _, attempt, stored in self._completed]
-        for (submission, attempt, stored), write in zip(
-            self._completed, _ledger.complete(completed, now), strict=True
-        ):
-            if self._is_settled(attempt, write):
-                self._report_completed(submission, stored, now)
-        failed = [(attempt, error) for _, attempt, error in self._failed]
-        for (submission, attempt, error), write in zip(self._failed, _ledger.fail(failed, now), strict=True):
-            if self._is_settled(attempt, write):
-                self._measured.add(metrics.JOBS_FAILED, job_type=submission.job_type)
-                logger.info("failed", jobId=attempt.key.job_id, code=error.code)
+        completed = [(task.attempt, stored) for task, stored in self._completed]
+        for (task, stored), write in zip(self._completed, _ledger.complete(completed, now), strict=True):
+            if self._is_written(task, write):
+                self._report_completed(task, stored, now)
+                self._tidy(task, stored)
+            elif write.outcome is Outcome.REFUSED:
+                self._discard(task, stored)
+        failed = [(task.attempt, error) for task, error in self._failed]
+        for (task, error), write in zip(self._failed, _ledger.fail(failed, now), strict=True):
+            if self._is_written(task, write):
+                self._report_failed(task, error)
+                self._tidy(task, None)
+            if error is _EXHAUSTED and write.outcome is not Outcome.REFUSED:
+                self._batch.retry([task.attempt.key])  # into the dead-letter queue, for an operator to look at
         if self._released:
-            _ledger.release(self._released)
-            self.batch.fail(attempt.key for attempt in self._released)
+            for task, write in zip(
+                self._released, _ledger.release([task.attempt for task in self._released]), strict=True
+            ):
+                if self._is_written(task, write):
+                    self._measured.add(metrics.JOBS_RETRIED, job_type=task.submission.job_type)
+                    self._batch.retry([task.attempt.key])
         self._completed, self._failed, self._released = [], [], []
+        self._settled_at = time.perf_counter()
 
-    def _is_settled(self, attempt: Attempt, write: Write) -> bool:
-        """Whether the end state was written now; a job that another attempt ended is done as well."""
-        if write.outcome is not Outcome.WRITTEN and not _has_ended(write):
-            self.batch.fail([attempt.key])
-        return write.outcome is Outcome.WRITTEN
+    def _is_written(self, task: _Task, write: Write) -> bool:
+        """Whether this attempt made the change; if not, its message goes by what the ledger says instead."""
+        self._heartbeat.let_go(task.attempt)
+        if not write.is_written:
+            self._give_way(task, write)
+        return write.is_written
 
-    def _report_completed(self, submission: Submission, stored: StoredResult, now: int) -> None:
-        job_type = submission.job_type
-        wait_ms = self._started_at - submission.submitted_at
-        total_ms = now - submission.submitted_at
+    def _give_way(self, task: _Task, write: Write) -> None:
+        """Leave a job to whoever has it; its message is acknowledged only if the job has ended."""
+        key, job = task.attempt.key, write.job
+        if job is not None and write.has_ended:
+            self._tidy(task, job.result)
+        elif job is None or not job.lease_until:
+            self._batch.retry([key])
+        elif not (self._batch.is_last_receive(key) and self._is_queued_anew(task)):
+            left_s = max(0, job.lease_until - _now_ms()) / 1000
+            self._batch.wait(key, left_s + random.uniform(*_AFTER_LEASE_S))  # noqa: S311 - jitter
+
+    def _is_queued_anew(self, task: _Task) -> bool:
+        """Put a new message in the place of one that would be set aside while its job is another's.
+
+        That other may yet die, and then there must be a message to bring the job back.
+        """
+        try:
+            return not _queue.start([task.submission])
+        except (ClientError, BotoCoreError) as error:
+            logger.warning("not queued anew", jobId=task.attempt.key.job_id, error=type(error).__name__)
+            return False
+
+    def _discard(self, task: _Task, stored: StoredResult) -> None:
+        """Delete a result that came too late: the job has ended or is another's."""
+        self._measured.add(metrics.RESULTS_DISCARDED)
+        logger.info("discarded", jobId=task.attempt.key.job_id)
+        self._clean(task, lambda: _results.delete(stored))
+
+    def _tidy(self, task: _Task, kept: StoredResult | None) -> None:
+        """Delete what earlier attempts, which died, may have stored for a job that has ended."""
+        if task.is_repeat:
+            self._clean(task, lambda: _results.delete_others(task.attempt.key, kept))
+
+    def _clean(self, task: _Task, delete: Callable[[], object]) -> None:
+        """Delete; if that fails the message comes back for another try, but not to end as a dead letter."""
+        try:
+            delete()
+        except (ClientError, BotoCoreError) as error:
+            logger.warning("result not deleted", jobId=task.attempt.key.job_id, error=type(error).__name__)
+            if not self._batch.is_last_receive(task.attempt.key):
+                self._batch.retry([task.attempt.key])
+
+    def _report_completed(self, task: _Task, stored: StoredResult, now: int) -> None:
+        job_type = task.submission.job_type
+        wait_ms = task.taken_at - task.submission.submitted_at
+        total_ms = now - task.submission.submitted_at
         self._measured.add(metrics.JOBS_COMPLETED, job_type=job_type)
         self._measured.add(metrics.QUEUE_WAIT, wait_ms, job_type=job_type)
         self._measured.add(metrics.END_TO_END, total_ms, job_type=job_type)
         self._measured.add(metrics.RESULT_BYTES, stored.size, job_type=job_type)
         logger.info(
             "completed",
-            jobId=submission.key.job_id,
+            jobId=task.attempt.key.job_id,
             queueWaitMs=wait_ms,
             endToEndMs=total_ms,
             bytes=stored.size,
         )
 
-
-def _is_mine(write: Write, attempt: Attempt) -> bool:
-    """Whether this very claim was written, and the SDK repeated it because the answer was lost."""
-    job = write.job
-    return job is not None and job.status is JobStatus.RUNNING and job.attempt == attempt.token
+    def _report_failed(self, task: _Task, error: JobError) -> None:
+        self._measured.add(metrics.JOBS_FAILED, job_type=task.submission.job_type)
+        logger.info("failed", jobId=task.attempt.key.job_id, code=error.code)
 
 
-def _has_ended(write: Write) -> bool:
-    return write.job is not None and not write.job.status.is_open
+def _work(task: _Task, stop: Event) -> StoredResult | None:
+    """Do a job's work and store its result, unless nobody wants it any more."""
+    key = task.attempt.key
+    try:
+        result = _workloads[task.submission.job_type].run(key.job_id, task.submission.parameters, stop)
+    except Exception:
+        if stop.is_set():  # told to stop, it may raise what it likes
+            return None
+        raise
+    return None if stop.is_set() else _results.put(key, task.attempt.token, result)
+
+
+def _times_begun(tasks: Sequence[_Task]) -> dict[JobKey, int]:
+    """Return how often each job was claimed before; unknown is as good as never."""
+    try:
+        rows = _ledger.get_many([task.attempt.key for task in tasks], consistent=True)
+    except (ClientError, BotoCoreError) as error:
+        if not clients.is_transient(error):
+            raise
+        return {}
+    return {key: job.attempts for key, job in rows.items()}
 
 
 def _elapsed_ms(since: float) -> float:

@@ -1,14 +1,30 @@
-"""SQS batches: messages of one job share one fate, and only ids that SQS sent are ever reported back."""
+"""SQS batches: messages of one job share one fate, and only ids that SQS sent are ever reported back.
+
+A message that is left in the queue comes back when its visibility timeout ends, which is six times the function's
+timeout: too long for a retry, so each is given a delay of its own (Amazon SQS, "ChangeMessageVisibility").
+"""
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from botocore.exceptions import BotoCoreError, ClientError
 
+from sluice_handlers.telemetry import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from mypy_boto3_sqs import SQSClient
     from sluice_core.jobs import JobKey
+
+_CALL_ENTRIES = 10  # ChangeMessageVisibilityBatch, Amazon SQS API Reference
+# Full jitter: anything up to 4, 8, 16 and 32 s after the first four receives (Amazon Builders' Library,
+# "Timeouts, retries, and backoff with jitter").
+_FIRST_DELAY_S = 4
+_LONGEST_DELAY_S = 300
 
 
 class Batch:
@@ -18,23 +34,43 @@ class Batch:
     writes take each key once.
     """
 
-    def __init__(self) -> None:
-        self._messages: dict[JobKey, list[str]] = defaultdict(list)
-        self._failed: list[str] = []
+    def __init__(
+        self, records: Sequence[Mapping[str, Any]], sqs: SQSClient, queue_url: str, max_receives: int
+    ) -> None:
+        self._records = records
+        self._sqs = sqs
+        self._queue_url = queue_url
+        self._max_receives = max_receives
+        self._messages: dict[JobKey, list[Mapping[str, Any]]] = defaultdict(list)
+        self._failed: dict[str, tuple[str, int]] = {}  # message -> its receipt handle, and a delay in s
 
     def add(self, key: JobKey, record: Mapping[str, Any]) -> bool:
         """Note a job's message and say whether it is the job's first in this batch."""
-        self._messages[key].append(record["messageId"])
+        self._messages[key].append(record)
         return len(self._messages[key]) == 1
+
+    def is_last_receive(self, key: JobKey) -> bool:
+        """Whether a job's message goes to the dead-letter queue if it is left in this one."""
+        return any(_receives(record) >= self._max_receives for record in self._messages[key])
 
     def fail_message(self, record: Mapping[str, Any]) -> None:
         """Leave a message that names no job in the queue; redrive will set it aside."""
-        self._failed.append(record["messageId"])
+        self._leave(record, self._backoff(record))
 
-    def fail(self, keys: Iterable[JobKey]) -> None:
-        """Leave these jobs' messages in the queue, to be delivered again."""
+    def retry(self, keys: Iterable[JobKey]) -> None:
+        """Leave these jobs' messages in the queue, to be delivered again after a backoff."""
         for key in keys:
-            self._failed.extend(self._messages.pop(key, []))
+            for record in self._messages.pop(key, []):
+                self._leave(record, self._backoff(record))
+
+    def wait(self, key: JobKey, seconds: float) -> None:
+        """Leave a job's messages in the queue, to be delivered again after so long."""
+        for record in self._messages.pop(key, []):
+            self._leave(record, round(seconds))
+
+    def extend(self, seconds: int) -> None:
+        """Hide all messages for so long from now, while the invocation goes on."""
+        self._change_visibility([(record["receiptHandle"], seconds) for record in self._records])
 
     @property
     def failures(self) -> int:
@@ -42,5 +78,32 @@ class Batch:
         return len(self._failed)
 
     def response(self) -> dict[str, list[dict[str, str]]]:
-        """Return what Lambda expects of a function with ReportBatchItemFailures."""
+        """Set the delays, and return what Lambda expects of a function with ReportBatchItemFailures."""
+        self._change_visibility(list(self._failed.values()))
         return {"batchItemFailures": [{"itemIdentifier": message} for message in self._failed]}
+
+    def _leave(self, record: Mapping[str, Any], delay_s: int) -> None:
+        self._failed[record["messageId"]] = (record["receiptHandle"], delay_s)
+
+    def _backoff(self, record: Mapping[str, Any]) -> int:
+        receives = _receives(record)
+        if receives >= self._max_receives:
+            return 0  # its next receive is the dead-letter queue's
+        longest = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** (receives - 1))
+        return round(random.uniform(0, longest))  # noqa: S311 - jitter
+
+    def _change_visibility(self, delays: Sequence[tuple[str, int]]) -> None:
+        """Do so as far as it goes: a message whose delay could not be set waits for its queue's timeout."""
+        for start in range(0, len(delays), _CALL_ENTRIES):
+            entries = [
+                {"Id": str(n), "ReceiptHandle": handle, "VisibilityTimeout": seconds}
+                for n, (handle, seconds) in enumerate(delays[start : start + _CALL_ENTRIES])
+            ]
+            try:
+                self._sqs.change_message_visibility_batch(QueueUrl=self._queue_url, Entries=entries)  # type: ignore[arg-type]
+            except (ClientError, BotoCoreError) as error:
+                logger.warning("visibility not changed", error=type(error).__name__, messages=len(entries))
+
+
+def _receives(record: Mapping[str, Any]) -> int:
+    return int(record["attributes"]["ApproximateReceiveCount"])

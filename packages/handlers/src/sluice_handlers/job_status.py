@@ -1,34 +1,29 @@
-"""Answers ``GET /job-status/{job-id}``: where one job stands, and its result's URL once there is one."""
+"""Answers ``GET /job-status/{job-id}``, where one job stands, and ``GET /job-status``, a list of jobs."""
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import boto3
-from sluice_core import metrics, problems
-from sluice_core.callers import Caller, is_owner
-from sluice_core.jobs import JobKey, JobStatus, is_job_id, may_be_queued
+from sluice_core import clients, metrics, problems
+from sluice_core.callers import is_owner
+from sluice_core.jobs import JobStatus, may_be_queued
 from sluice_core.ledger import JobLedger
+from sluice_core.listing import DEFAULT, MOST, InvalidCursor, JobLister, Position
 from sluice_core.results import DownloadSigner
 
+from sluice_handlers import answers
 from sluice_handlers.telemetry import Measurements, logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sluice_core.jobs import Job
-    from sluice_core.problems import Problem
 
-# What a client should wait before it asks again, in seconds.
-RETRY_AFTER_S = 1
-
-_ledger = JobLedger(
-    boto3.client("dynamodb"), os.environ["JOB_TABLE"], retention_s=int(os.environ["RETENTION_SECONDS"])
-)
+_dynamodb = clients.dynamodb()
+_ledger = JobLedger(_dynamodb, os.environ["JOB_TABLE"], retention_s=int(os.environ["RETENTION_SECONDS"]))
+_lister = JobLister(_dynamodb, os.environ["JOB_TABLE"], _ledger)
 _signer = DownloadSigner(os.environ["DOWNLOAD_ROLE_ARN"], os.environ["RESULT_BUCKET"])
 _queue_retention_s = int(os.environ["REQUEST_RETENTION_SECONDS"])
 
@@ -36,74 +31,64 @@ _queue_retention_s = int(os.environ["REQUEST_RETENTION_SECONDS"])
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
     """Answer one request of API Gateway's proxy integration."""
     with Measurements() as measured:
-        key = _requested(event)
-        job = _ledger.get(key) if is_job_id(key.job_id) and is_owner(key.owner) else None
-        if job is not None:
+        answer = _one(event) if event.get("pathParameters") else _list(event)
+        if answer["statusCode"] == 200:  # noqa: PLR2004 - OK
             measured.add(metrics.STATUS_READS)
-            return _answer(_view(job), is_open=job.status.is_open)
-        if may_be_queued(key, time.time_ns() // 1_000_000, _queue_retention_s):
-            measured.add(metrics.STATUS_READS)
-            return _answer(_queued_view(key), is_open=True)
-        logger.info("not found")
-        return _problem(problems.NOT_FOUND, event)
+        else:
+            logger.info("refused", status=answer["statusCode"])
+        return answer
 
 
-def _requested(event: Mapping[str, Any]) -> JobKey:
-    """Say which job is asked for: the caller's own, or for an admin that of the owner they name."""
-    caller = Caller.from_context(event["requestContext"]["authorizer"])
-    owner = caller.owner
-    if caller.is_admin:
-        owner = (event.get("queryStringParameters") or {}).get("owner", owner)
-    return JobKey(owner, event["pathParameters"]["job-id"])
+def _one(event: Mapping[str, Any]) -> dict[str, Any]:
+    key = answers.requested_job(event)
+    if key is None:
+        return answers.problem(problems.NOT_FOUND, event)
+    job = _ledger.get(key)
+    if job is not None:
+        retry_after_s = answers.RETRY_AFTER_S if job.status.is_open else None
+        return answers.ok(_with_download(job), retry_after_s=retry_after_s)
+    if may_be_queued(key, time.time_ns() // 1_000_000, _queue_retention_s):
+        return answers.ok(answers.queued_view(key), retry_after_s=answers.RETRY_AFTER_S)
+    return answers.problem(problems.NOT_FOUND, event)
 
 
-def _view(job: Job) -> dict[str, Any]:
-    """Show the job as its client sees it; members that do not apply are left out."""
-    view: dict[str, Any] = {
-        "jobId": job.key.job_id,
-        "jobType": job.job_type,
-        "status": job.status,
-        "submittedAt": _time(job.submitted_at),
-    }
-    if job.started_at is not None and job.status is not JobStatus.SUBMITTED:
-        view["startedAt"] = _time(job.started_at)
-    if job.ended_at is not None:
-        view["endedAt"] = _time(job.ended_at)
+def _with_download(job: Job) -> dict[str, Any]:
+    shown = answers.view(job)
     if job.result is not None:
         download = _signer.sign(job.result)
-        view["result"] = {
-            "url": download.url,
-            "expiresAt": _time(download.expires_at * 1000),
-            "contentType": job.result.content_type,
-            "bytes": job.result.size,
-        }
-    if job.error is not None:
-        view["error"] = {"code": job.error.code, "message": job.error.message}
-    return view
+        shown["result"] |= {"url": download.url, "expiresAt": answers.rfc3339(download.expires_at * 1000)}
+    return shown
 
 
-def _queued_view(key: JobKey) -> dict[str, Any]:
-    """Show a job that waits in the request queue: its id says when it came."""
-    submitted_at = int(key.job_id.partition("-")[0])
-    return {"jobId": key.job_id, "status": JobStatus.SUBMITTED, "submittedAt": _time(submitted_at)}
+def _list(event: Mapping[str, Any]) -> dict[str, Any]:
+    owner, query = answers.requested_owner(event), answers.query(event)
+    if not is_owner(owner):
+        return answers.problem(problems.NOT_FOUND, event)
+    try:
+        status = JobStatus(query["status"]) if "status" in query else None
+        limit = _limit(query.get("limit", str(DEFAULT)))
+    except ValueError:
+        return answers.problem(problems.INVALID_QUERY, event)
+    try:
+        start = Position.from_cursor(query["cursor"], owner, status) if "cursor" in query else Position()
+    except InvalidCursor:
+        return answers.problem(problems.INVALID_CURSOR, event)
+    page = _lister.page(owner, status, limit, start)
+    document: dict[str, Any] = {"jobs": [answers.view(job) for job in page.jobs]}
+    if page.next is not None:
+        document["nextCursor"] = page.next.cursor(owner, status)
+    return answers.ok(document)
 
 
-def _time(epoch_ms: int) -> str:
-    """Return RFC 3339 with milliseconds."""
-    moment = datetime.fromtimestamp(epoch_ms / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _limit(text: str) -> int:
+    """Read a limit; one above the maximum is as good as the maximum.
 
+    Raises
+    ------
+    ValueError
+        It is no whole number of at least 1.
 
-def _answer(view: dict[str, Any], *, is_open: bool) -> dict[str, Any]:
-    headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-    if is_open:
-        headers["Retry-After"] = str(RETRY_AFTER_S)
-    return {"statusCode": 200, "headers": headers, "body": json.dumps(view)}
-
-
-def _problem(problem: Problem, event: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "statusCode": problem.status,
-        "headers": {"Content-Type": problems.MEDIA_TYPE, "Cache-Control": "no-store"},
-        "body": problem.body(requestId=event["requestContext"]["extendedRequestId"]),
-    }
+    """
+    if not (text.isascii() and text.isdigit() and text.strip("0")):
+        raise ValueError(text)
+    return MOST if len(text.lstrip("0")) > len(str(MOST)) else min(int(text), MOST)

@@ -9,10 +9,10 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-import boto3
-from sluice_core import metrics
+from botocore.exceptions import BotoCoreError, ClientError
+from sluice_core import clients, metrics
 from sluice_core.executors import WorkQueueExecutor
-from sluice_core.jobs import JobError, JobStatus
+from sluice_core.jobs import Conflict, JobError, JobStatus
 from sluice_core.ledger import JobLedger, Outcome
 from sluice_core.requests import InvalidRequest, MalformedMessage, SubmissionParser
 from sluice_core.workloads import load_workloads
@@ -21,83 +21,130 @@ from sluice_handlers.batches import Batch
 from sluice_handlers.telemetry import Measurements, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from sluice_core.jobs import Submission
-    from sluice_core.ledger import Write
+    from sluice_core.jobs import Job, Submission
 
 _parser = SubmissionParser(load_workloads(os.environ["WORKLOADS"]))
-_ledger = JobLedger(
-    boto3.client("dynamodb"), os.environ["JOB_TABLE"], retention_s=int(os.environ["RETENTION_SECONDS"])
-)
-_executor = WorkQueueExecutor(boto3.client("sqs"), os.environ["WORK_QUEUE_URL"])
+_ledger = JobLedger(clients.dynamodb(), os.environ["JOB_TABLE"], retention_s=int(os.environ["RETENTION_SECONDS"]))
+_sqs = clients.sqs()
+_executor = WorkQueueExecutor(_sqs, os.environ["WORK_QUEUE_URL"])
 
 
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
     """Record and dispatch one batch; messages to be tried again are reported by id."""
-    batch = Batch()
+    batch = Batch(event["Records"], _sqs, os.environ["QUEUE_URL"], int(os.environ["MAX_RECEIVES"]))
     with Measurements() as measured:
-        submissions, rejections = _parse(event["Records"], batch)
-        startable = _record(submissions, batch, measured)
-        batch.fail(_executor.start(startable))
+        intake = _Intake(batch, measured)
+        intake.parse(event["Records"])
+        intake.start(intake.record())
         # After the valid ones: a bad repetition under the same token must not end a job that can run.
-        for rejection in rejections:
-            _reject(rejection, batch, measured)
+        intake.reject()
+        intake.compare_repetitions()
+        response = batch.response()
         if batch.failures:
             measured.add(metrics.BATCH_ITEM_FAILURES, batch.failures)
-    return batch.response()
+    return response
 
 
-def _parse(records: list[Mapping[str, Any]], batch: Batch) -> tuple[list[Submission], list[InvalidRequest]]:
-    submissions, rejections = [], []
-    for record in records:
-        try:
-            submission = _parser.parse(record)
-            _executor.check(submission)
-        except MalformedMessage as error:
-            logger.error("malformed message", messageId=record["messageId"], reason=str(error))
-            batch.fail_message(record)
-        except InvalidRequest as error:
-            batch.add(error.submission.key, record)
-            rejections.append(error)
-        else:
-            if batch.add(submission.key, record):
-                submissions.append(submission)
-    return submissions, rejections
+class _Intake:
+    """One invocation's requests, from message to work."""
 
+    def __init__(self, batch: Batch, measured: Measurements) -> None:
+        self._batch = batch
+        self._measured = measured
+        self._submissions: list[Submission] = []
+        self._repetitions: list[Submission] = []
+        self._rejections: list[InvalidRequest] = []
 
-def _reject(invalid: InvalidRequest, batch: Batch, measured: Measurements) -> None:
-    """End a request that can never run, where its client will look for it."""
-    key = invalid.submission.key
-    error = JobError("INVALID_REQUEST", str(invalid))
-    write = _ledger.record_failed(invalid.submission, error, time.time_ns() // 1_000_000)
-    if write.outcome is Outcome.UNAVAILABLE:
-        batch.fail([key])
-    if write.outcome is not Outcome.WRITTEN:
-        return
-    measured.add(metrics.SUBMISSIONS_REJECTED)
-    logger.warning("rejected", jobId=key.job_id, reason=str(invalid))
+    def parse(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Read the messages; what no gateway of ours wrote is left for the dead-letter queue."""
+        for record in records:
+            try:
+                submission = _parser.parse(record)
+                _executor.check(submission)
+            except MalformedMessage as error:
+                logger.error("malformed message", messageId=record["messageId"], reason=str(error))
+                self._batch.fail_message(record)
+            except InvalidRequest as error:
+                self._batch.add(error.submission.key, record)
+                self._rejections.append(error)
+            else:
+                is_first = self._batch.add(submission.key, record)
+                (self._submissions if is_first else self._repetitions).append(submission)
 
-
-def _record(submissions: list[Submission], batch: Batch, measured: Measurements) -> list[Submission]:
-    """Enter the jobs in the ledger and return those whose work may start."""
-    startable = []
-    for submission, write in zip(submissions, _ledger.record(submissions), strict=True):
-        if write.outcome is Outcome.UNAVAILABLE:
-            batch.fail([submission.key])
-        elif write.outcome is Outcome.WRITTEN:
-            measured.add(metrics.SUBMISSIONS_RECORDED, job_type=submission.job_type)
-            logger.info("recorded", jobId=submission.key.job_id, jobType=submission.job_type)
-            startable.append(submission)
-        else:
-            measured.add(metrics.SUBMISSIONS_DUPLICATE, job_type=submission.job_type)
-            logger.info("duplicate", jobId=submission.key.job_id, jobType=submission.job_type)
-            if _may_not_have_started(write, submission):
+    def record(self) -> list[Submission]:
+        """Enter the jobs in the ledger and return those whose work may start."""
+        startable = []
+        for submission, write in zip(self._submissions, _ledger.record(self._submissions), strict=True):
+            if write.is_written:
+                self._measured.add(metrics.SUBMISSIONS_RECORDED, job_type=submission.job_type)
+                logger.info("recorded", jobId=submission.key.job_id, jobType=submission.job_type)
                 startable.append(submission)
-    return startable
+            elif write.job is None:  # not known to be on record
+                self._batch.retry([submission.key])
+            elif _is_same(submission, write.job):
+                self._report_duplicate(submission)
+                # An earlier delivery may have died between record and dispatch; a second start does no harm.
+                if write.job.status is JobStatus.SUBMITTED:
+                    startable.append(submission)
+            else:
+                self._report_conflict(submission, write.job)
+        return startable
+
+    def start(self, submissions: list[Submission]) -> None:
+        """Hand the jobs to the executor; those that it did not take are tried again."""
+        try:
+            refused = _executor.start(submissions)
+        except (ClientError, BotoCoreError) as error:
+            if not clients.is_transient(error):
+                raise
+            logger.warning("not started", error=type(error).__name__, jobs=len(submissions))
+            refused = {one.key for one in submissions}
+        self._batch.retry(refused)
+
+    def reject(self) -> None:
+        """End the requests that can never run, where their clients will look for them."""
+        for invalid in self._rejections:
+            error = JobError("INVALID_REQUEST", str(invalid))
+            write = _ledger.record_failed(invalid.submission, error, time.time_ns() // 1_000_000)
+            key = invalid.submission.key
+            if write.is_written:
+                self._measured.add(metrics.SUBMISSIONS_REJECTED)
+                logger.warning("rejected", jobId=key.job_id, reason=str(invalid))
+            elif write.outcome is Outcome.UNAVAILABLE:
+                self._batch.retry([key])
+            elif write.job is not None and write.job.error != error:
+                self._report_conflict(invalid.submission, write.job)
+
+    def compare_repetitions(self) -> None:
+        """Look at what came under a token that this batch had already: the same again, or something else."""
+        first = {submission.key: submission for submission in self._submissions}
+        for submission in self._repetitions:
+            if submission.digest == first[submission.key].digest:
+                self._report_duplicate(submission)
+            else:
+                self._note_conflict(submission)
+
+    def _report_duplicate(self, submission: Submission) -> None:
+        self._measured.add(metrics.SUBMISSIONS_DUPLICATE, job_type=submission.job_type)
+        logger.info("duplicate", jobId=submission.key.job_id, jobType=submission.job_type)
+
+    def _report_conflict(self, submission: Submission, job: Job) -> None:
+        if job.digest:  # else it was cancelled before it was recorded, and nobody knows what it asked for
+            self._note_conflict(submission)
+
+    def _note_conflict(self, submission: Submission) -> None:
+        """Let the job show that its token was used for something else; its client looks there."""
+        self._measured.add(metrics.SUBMISSIONS_CONFLICTING)
+        logger.warning("conflicting", jobId=submission.key.job_id)
+        try:
+            _ledger.note_conflict(submission.key, Conflict(submission.submitted_at, submission.request_id))
+        except (ClientError, BotoCoreError) as error:
+            if not clients.is_transient(error):
+                raise
+            self._batch.retry([submission.key])
 
 
-def _may_not_have_started(write: Write, submission: Submission) -> bool:
-    """Whether an earlier delivery may have died between record and dispatch; a second start does no harm."""
-    job = write.job
-    return job is not None and job.status is JobStatus.SUBMITTED and job.digest == submission.digest
+def _is_same(submission: Submission, job: Job) -> bool:
+    return job.digest == submission.digest

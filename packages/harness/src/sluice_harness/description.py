@@ -30,12 +30,15 @@ class Queues:
 
 @dataclass(frozen=True, slots=True)
 class Functions:
-    """Physical names of the four functions."""
+    """Physical names of the functions."""
 
     authorizer: str
     processor: str
     batchSimulator: str  # noqa: N815
     jobStatus: str  # noqa: N815
+    cancelJob: str  # noqa: N815
+    sweeper: str
+    eventPublisher: str  # noqa: N815
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class StageDescription:
     resultBucket: str  # noqa: N815
     queues: Queues
     functions: Functions
+    eventBus: str  # noqa: N815
     users: list[User] = field(default_factory=list)
 
     def save(self, name: str) -> Path:
@@ -111,7 +115,11 @@ def from_outputs(outputs: dict[str, str], users: list[User], **place: Any) -> St
             processor=outputs["ProcessorFunction"],
             batchSimulator=outputs["BatchSimulatorFunction"],
             jobStatus=outputs["JobStatusFunction"],
+            cancelJob=outputs["CancelJobFunction"],
+            sweeper=outputs["SweeperFunction"],
+            eventPublisher=outputs["EventPublisherFunction"],
         ),
+        eventBus=outputs["EventBus"],
         users=users,
         **place,
     )

@@ -58,7 +58,7 @@ _RETRYABLE = {problems.TOO_MANY_REQUESTS}
 
 
 class JobApi(Construct):
-    """The REST API, its authorizer, its two methods and its stage."""
+    """The REST API, its authorizer, its methods and its stage."""
 
     def __init__(
         self,
@@ -69,6 +69,7 @@ class JobApi(Construct):
         request_queue: sqs.Queue,
         authorizer: lambda_.IFunction,
         job_status: lambda_.IFunction,
+        cancel_job: lambda_.IFunction,
     ) -> None:
         super().__init__(scope, name)
         self.rest_api = self._rest_api(config)
@@ -81,15 +82,18 @@ class JobApi(Construct):
             validation_regex=r"^([Bb][Ee][Aa][Rr][Ee][Rr] )?[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$",
         )
         self._add_submit(config, request_queue)
-        job = self.rest_api.root.add_resource("job-status").add_resource("{job-id}")
-        read = job.add_method(
-            "GET",
-            apigateway.LambdaIntegration(job_status),
-            authorizer=self._authorization,
-            request_parameters={"method.request.path.job-id": True},
+        jobs = self.rest_api.root.add_resource("job-status")
+        self._add_method(jobs, "GET", job_status)
+        self._add_method(jobs.add_resource("{job-id}"), "GET", job_status)
+        self._add_method(
+            self.rest_api.root.add_resource("cancel-job").add_resource("{job-id}"), "POST", cancel_job
         )
-        acknowledge(read, _COG4)
         self._add_gateway_responses()
+
+    def _add_method(self, resource: apigateway.Resource, verb: str, function: lambda_.IFunction) -> None:
+        """Let a function answer one method."""
+        integration = apigateway.LambdaIntegration(function)
+        acknowledge(resource.add_method(verb, integration, authorizer=self._authorization), _COG4)
 
     def _rest_api(self, config: StageConfig) -> apigateway.RestApi:
         access_log = logs.LogGroup(

@@ -18,6 +18,7 @@ from sluice_infra.queues import MAX_RECEIVES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from aws_cdk import aws_dynamodb as dynamodb
     from aws_cdk import aws_sqs as sqs
 
     from sluice_infra.stages import StageConfig
@@ -77,4 +78,25 @@ class Function(Construct):
                 queue, batch_size=10, max_concurrency=max_concurrency, report_batch_item_failures=True
             )
         )
+        self.function.add_environment("QUEUE_URL", queue.queue_url)
         self.function.add_environment("MAX_RECEIVES", str(MAX_RECEIVES))
+
+    def follow(self, table: dynamodb.Table, *, pattern: Mapping[str, object]) -> None:
+        """Be invoked with a table's changes of a pattern, in batches of up to 100; report where one failed.
+
+        What fails is tried again for as long as the stream holds it, which is a day.
+        """
+        self.allow(
+            ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"],
+            [str(table.table_stream_arn)],
+        )
+        self.function.add_event_source_mapping(
+            "Stream",
+            event_source_arn=table.table_stream_arn,
+            starting_position=lambda_.StartingPosition.TRIM_HORIZON,
+            batch_size=100,
+            max_batching_window=cdk.Duration.seconds(1),
+            bisect_batch_on_error=True,
+            report_batch_item_failures=True,
+            filters=[lambda_.FilterCriteria.filter(dict(pattern))],
+        )

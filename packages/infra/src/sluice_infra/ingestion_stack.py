@@ -1,11 +1,15 @@
-"""The ingestion stack: gateway → request queue → processor → work queue → batch simulator → bucket."""
+"""The ingestion stack: gateway → request queue → processor → work queue → batch simulator → bucket → event bus."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import aws_cdk as cdk
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
+from sluice_core.jobs import JobStatus
+from sluice_core.rows import LIST_INDEX
 
 from sluice_infra.acknowledgements import acknowledge
 from sluice_infra.api import JobApi
@@ -22,8 +26,10 @@ if TYPE_CHECKING:
 
 _PROCESSOR_TIMEOUT = cdk.Duration.seconds(30)
 _WORK_TIMEOUT = cdk.Duration.seconds(60)
-# Writes go through PartiQL batches; the ledger reads back what stopped a write.
-_LEDGER_WRITES = ["dynamodb:PartiQLUpdate"]
+_SWEEP_TIMEOUT = cdk.Duration.seconds(60)
+_SWEEP_EVERY = cdk.Duration.minutes(1)
+# Changes go through PartiQL batches; after a refused insert the ledger reads the row that stopped it.
+_LEDGER_CHANGES = ["dynamodb:PartiQLUpdate"]
 _LEDGER_RECORDS = ["dynamodb:PartiQLInsert", "dynamodb:GetItem"]
 
 
@@ -46,6 +52,10 @@ class IngestionStack(cdk.Stack):
         self._processor = self._add_processor()
         self._batch_simulator = self._add_batch_simulator()
         self._job_status = self._add_job_status()
+        self._cancel_job = self._add_cancel_job()
+        self._sweeper = self._add_sweeper()
+        self._bus = events.EventBus(self, "JobEvents", event_bus_name=f"sluice-{config.name}")
+        self._event_publisher = self._add_event_publisher()
         self._api = JobApi(
             self,
             "Api",
@@ -53,6 +63,7 @@ class IngestionStack(cdk.Stack):
             request_queue=self._requests.queue,
             authorizer=self._authorizer.function,
             job_status=self._job_status.function,
+            cancel_job=self._cancel_job.function,
         )
         self._dashboard = add_dashboard(
             self,
@@ -95,7 +106,7 @@ class IngestionStack(cdk.Stack):
                 "WORKLOADS": self._config.workloads,
             },
         )
-        processor.allow(_LEDGER_RECORDS, [self._storage.table.table_arn])
+        processor.allow([*_LEDGER_RECORDS, "dynamodb:UpdateItem"], [self._storage.table.table_arn])
         processor.allow(["sqs:SendMessage"], [self._work.queue.queue_arn])
         processor.consume(self._requests.queue, max_concurrency=self._config.processor_concurrency)
         return processor
@@ -114,8 +125,10 @@ class IngestionStack(cdk.Stack):
                 "WORKLOADS": self._config.workloads,
             },
         )
-        simulator.allow(_LEDGER_WRITES, [self._storage.table.table_arn])
-        self._allow_objects(simulator.role, "s3:PutObject")
+        simulator.allow([*_LEDGER_CHANGES, "dynamodb:BatchGetItem"], [self._storage.table.table_arn])
+        simulator.allow(["sqs:SendMessage"], [self._work.queue.queue_arn])
+        self._allow_objects(simulator.role, "s3:PutObject", "s3:DeleteObject")
+        self._allow_listing(simulator)
         simulator.consume(self._work.queue, max_concurrency=self._config.work_concurrency)
         return simulator
 
@@ -133,7 +146,9 @@ class IngestionStack(cdk.Stack):
                 "REQUEST_RETENTION_SECONDS": str(RETENTION.to_seconds()),
             },
         )
-        status.allow(["dynamodb:GetItem"], [self._storage.table.table_arn])
+        table = self._storage.table.table_arn
+        status.allow(["dynamodb:GetItem", "dynamodb:BatchGetItem"], [table])
+        status.allow(["dynamodb:Query"], [f"{table}/index/{LIST_INDEX}"])
         # Presigned URLs are signed by a role of their own, whose session's end is known (see results.py).
         download_role = iam.Role(self, "DownloadRole", assumed_by=iam.ArnPrincipal(status.role.role_arn))
         self._allow_objects(download_role, "s3:GetObject")
@@ -141,10 +156,86 @@ class IngestionStack(cdk.Stack):
         status.function.add_environment("DOWNLOAD_ROLE_ARN", download_role.role_arn)
         return status
 
-    def _allow_objects(self, role: iam.Role, action: str) -> None:
-        """Grant one action on results, which all lie under one prefix."""
+    def _add_cancel_job(self) -> Function:
+        cancel = Function(
+            self,
+            "CancelJob",
+            self._config,
+            module="cancel_job",
+            timeout=cdk.Duration.seconds(10),
+            memory_mib=512,
+            environment={
+                **self._ledger_settings,
+                "REQUEST_RETENTION_SECONDS": str(RETENTION.to_seconds()),
+            },
+        )
+        cancel.allow([*_LEDGER_RECORDS, *_LEDGER_CHANGES], [self._storage.table.table_arn])
+        return cancel
+
+    def _add_sweeper(self) -> Function:
+        sweeper = Function(
+            self,
+            "Sweeper",
+            self._config,
+            module="sweeper",
+            timeout=_SWEEP_TIMEOUT,
+            memory_mib=512,
+            environment={
+                **self._ledger_settings,
+                "RESULT_BUCKET": self._storage.bucket.bucket_name,
+                "REQUEST_DLQ_URL": self._requests.dead_letters.queue_url,
+                "WORK_DLQ_URL": self._work.dead_letters.queue_url,
+                "WORKLOADS": self._config.workloads,
+            },
+        )
+        sweeper.allow(
+            [*_LEDGER_RECORDS, *_LEDGER_CHANGES, "dynamodb:BatchGetItem"], [self._storage.table.table_arn]
+        )
+        # Reading only: what is in a dead-letter queue is an operator's to delete or redrive.
+        sweeper.allow(
+            ["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"],
+            [queue.dead_letters.queue_arn for queue in (self._requests, self._work)],
+        )
+        self._allow_objects(sweeper.role, "s3:DeleteObject")
+        self._allow_listing(sweeper)
+        # Once: the next sweep is the next try.
+        target = targets.LambdaFunction(sweeper.function, retry_attempts=0, max_event_age=_SWEEP_EVERY)
+        events.Rule(self, "Sweep", schedule=events.Schedule.rate(_SWEEP_EVERY), targets=[target])
+        return sweeper
+
+    def _add_event_publisher(self) -> Function:
+        publisher = Function(
+            self,
+            "EventPublisher",
+            self._config,
+            module="event_publisher",
+            timeout=cdk.Duration.seconds(30),
+            memory_mib=512,
+            environment={"EVENT_BUS": self._bus.event_bus_name},
+        )
+        publisher.allow(["events:PutEvents"], [self._bus.event_bus_arn])
+        ended = [status for status in JobStatus if not status.is_open]
+        publisher.follow(
+            self._storage.table, pattern={"dynamodb": {"NewImage": {"status": {"S": [str(one) for one in ended]}}}}
+        )
+        return publisher
+
+    def _allow_listing(self, function: Function) -> None:
+        """Let a function see the keys of results, to delete those of attempts that died."""
+        function.role.add_to_policy(
+            iam.PolicyStatement(
+                actions=["s3:ListBucket"],
+                resources=[self._storage.bucket.bucket_arn],
+                conditions={"StringLike": {"s3:prefix": "results/*"}},
+            )
+        )
+
+    def _allow_objects(self, role: iam.Role, *actions: str) -> None:
+        """Grant actions on results, which all lie under one prefix."""
         bucket = self._storage.bucket
-        role.add_to_policy(iam.PolicyStatement(actions=[action], resources=[bucket.arn_for_objects("results/*")]))
+        role.add_to_policy(
+            iam.PolicyStatement(actions=[*actions], resources=[bucket.arn_for_objects("results/*")])
+        )
         bucket_id = self.get_logical_id(bucket.node.default_child)  # type: ignore[arg-type]
         acknowledge(
             role,
@@ -164,7 +255,11 @@ class IngestionStack(cdk.Stack):
             "AuthorizerFunction": self._authorizer.function.function_name,
             "ProcessorFunction": self._processor.function.function_name,
             "BatchSimulatorFunction": self._batch_simulator.function.function_name,
-            "OperationsDashboard": self._dashboard.ref,
             "JobStatusFunction": self._job_status.function.function_name,
+            "CancelJobFunction": self._cancel_job.function.function_name,
+            "SweeperFunction": self._sweeper.function.function_name,
+            "EventPublisherFunction": self._event_publisher.function.function_name,
+            "EventBus": self._bus.event_bus_name,
+            "OperationsDashboard": self._dashboard.ref,
         }.items():
             cdk.CfnOutput(self, name, value=value)

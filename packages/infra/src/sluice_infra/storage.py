@@ -8,13 +8,12 @@ import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
+from sluice_core.rows import LIST_INDEX
 
 from sluice_infra.acknowledgements import acknowledge
 
 if TYPE_CHECKING:
     from sluice_infra.stages import StageConfig
-
-LIST_INDEX = "byOwner"
 
 
 class Storage(Construct):
@@ -33,6 +32,8 @@ class Storage(Construct):
                 point_in_time_recovery_enabled=True
             ),
             time_to_live_attribute="expiresAt",
+            # Old and new, so that the event publisher can tell an end from a later change of an ended row.
+            stream=dynamodb.StreamViewType.NEW_AND_OLD_IMAGES,
             deletion_protection=config.protected,
             removal_policy=removal,
         )

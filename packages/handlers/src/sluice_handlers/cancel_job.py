@@ -1,0 +1,72 @@
+"""Answers ``POST /cancel-job/{job-id}``: ends a job at once, wherever it stands.
+
+Nothing has to be found and stopped. The ledger says CANCELLED, and everyone asks the ledger: the processor and
+the worker drop its message when it comes, and a worker in the middle of it is told by its next heartbeat.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from sluice_core import clients, metrics, problems
+from sluice_core.jobs import Job, JobStatus, may_be_queued
+from sluice_core.ledger import JobLedger, Outcome
+
+from sluice_handlers import answers
+from sluice_handlers.telemetry import Measurements, logger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sluice_core.jobs import JobKey
+    from sluice_core.ledger import Write
+    from sluice_core.problems import Problem
+
+_ledger = JobLedger(clients.dynamodb(), os.environ["JOB_TABLE"], retention_s=int(os.environ["RETENTION_SECONDS"]))
+_queue_retention_s = int(os.environ["REQUEST_RETENTION_SECONDS"])
+
+
+def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
+    """Answer one request of API Gateway's proxy integration."""
+    with Measurements() as measured:
+        try:
+            cancelled = _cancel(answers.requested_job(event), time.time_ns() // 1_000_000)
+        except _NotCancelled as refusal:
+            logger.info("not cancelled", status=refusal.problem.status)
+            return answers.problem(refusal.problem, event)
+        measured.add(metrics.JOBS_CANCELLED, job_type=cancelled.job_type or None)
+        logger.info("cancelled", jobId=cancelled.key.job_id)
+        return answers.ok(answers.view(cancelled))
+
+
+class _NotCancelled(Exception):  # noqa: N818 - named for what it is
+    """The job cannot be cancelled; the problem says why."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.title)
+        self.problem = problem
+
+
+def _cancel(key: JobKey | None, now_ms: int) -> Job:
+    """Cancel a job and return it as it is now."""
+    job = _ledger.get(key) if key else None
+    if key and job is None and may_be_queued(key, now_ms, _queue_retention_s):
+        # Its request is in the queue still. When it comes, the processor finds the job ended and drops it.
+        write = _checked(_ledger.record_cancelled(key, answers.gateway_time(key), now_ms))
+        if write.is_written:
+            return Job(key, "", JobStatus.CANCELLED, answers.gateway_time(key), "", ended_at=now_ms)
+        job = write.job  # recorded meanwhile
+    if job is None:
+        raise _NotCancelled(problems.NOT_FOUND)
+    if not _checked(_ledger.cancel(job.key, now_ms)).is_written:
+        raise _NotCancelled(problems.ALREADY_ENDED)
+    return replace(job, status=JobStatus.CANCELLED, ended_at=now_ms)
+
+
+def _checked(write: Write) -> Write:
+    if write.outcome is Outcome.UNAVAILABLE:
+        raise _NotCancelled(problems.CANCEL_UNAVAILABLE)
+    return write

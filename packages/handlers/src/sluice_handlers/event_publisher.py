@@ -1,0 +1,65 @@
+"""Consumes the job table's stream: publishes each end state to the event bus.
+
+The stream holds every change that the ledger made, in order for each job, so that no event can be lost between
+the write and its publication, whoever made the write and whatever became of them. A batch that fails is read
+again: consumers see an event at least once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from sluice_core import clients, metrics
+from sluice_core.events import DETAIL_TYPE, SOURCE, ended_detail
+from sluice_core.rows import read_row
+
+from sluice_handlers.telemetry import Measurements, logger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
+
+_BATCH = 10  # PutEvents, Amazon EventBridge API Reference
+_events = clients.events()
+
+
+def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
+    """Publish the jobs of one batch that have ended; from the first that failed on, it is read again."""
+    ended = [record for record in event["Records"] if _has_just_ended(record["dynamodb"])]
+    with Measurements() as measured:
+        for start in range(0, len(ended), _BATCH):
+            batch = ended[start : start + _BATCH]
+            answer = _events.put_events(Entries=[_entry(record) for record in batch])
+            refused = [n for n, entry in enumerate(answer["Entries"]) if "ErrorCode" in entry]
+            measured.add(metrics.EVENTS_PUBLISHED, len(batch) - len(refused))
+            if refused:
+                measured.add(metrics.BATCH_ITEM_FAILURES, len(refused))
+                codes = sorted({answer["Entries"][n]["ErrorCode"] for n in refused})
+                logger.warning("not published", events=len(refused), codes=codes)
+                return _failed_from(batch[refused[0]])
+    return {"batchItemFailures": []}
+
+
+def _has_just_ended(change: Mapping[str, Any]) -> bool:
+    """Whether a change made a job end; later changes of an ended row do not count, nor does its expiry."""
+    if "NewImage" not in change or read_row(change["NewImage"]).status.is_open:
+        return False
+    return "OldImage" not in change or read_row(change["OldImage"]).status.is_open
+
+
+def _entry(record: Mapping[str, Any]) -> PutEventsRequestEntryTypeDef:
+    job = read_row(record["dynamodb"]["NewImage"])
+    return {
+        "EventBusName": os.environ["EVENT_BUS"],
+        "Source": SOURCE,
+        "DetailType": DETAIL_TYPE,
+        "Detail": json.dumps(ended_detail(job, os.environ["STAGE"])),
+    }
+
+
+def _failed_from(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Report where to begin again (AWS Lambda, "Configuring partial batch response with DynamoDB")."""
+    return {"batchItemFailures": [{"itemIdentifier": record["dynamodb"]["SequenceNumber"]}]}

@@ -1,0 +1,115 @@
+"""Runs on a schedule: ends the jobs that nobody else will end.
+
+A message in a dead-letter queue is one that no consumer sees again. Usually its job has ended: the last attempt
+did that. If that attempt died, or the ledger could not be reached, the job is still open, and a request may not
+even be on record. Such jobs end FAILED here. The queues are read and not consumed: what is in them is an
+operator's to judge and redrive.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+from sluice_core import clients, metrics
+from sluice_core.dead_letters import DeadLetterQueue
+from sluice_core.executors import read_work_message
+from sluice_core.jobs import JobError
+from sluice_core.ledger import JobLedger
+from sluice_core.requests import InvalidRequest, MalformedMessage, SubmissionParser
+from sluice_core.results import ResultWriter
+from sluice_core.workloads import load_workloads
+
+from sluice_handlers.telemetry import Measurements, logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sluice_core.dead_letters import DeadLetter
+    from sluice_core.jobs import JobKey, Submission
+
+    from sluice_handlers.heartbeat import LambdaContext
+
+_BATCH = 25
+# Time to end the last batch and to show what was read again.
+_RESERVE_MS = 15_000
+_NOT_PROCESSED = JobError("NOT_PROCESSED", "The request could not be processed; submit it again.")
+_WORKER_LOST = JobError("WORKER_LOST", "No worker lived to finish the work; submit it again later.")
+
+_parser = SubmissionParser(load_workloads(os.environ["WORKLOADS"]))
+_ledger = JobLedger(clients.dynamodb(), os.environ["JOB_TABLE"], retention_s=int(os.environ["RETENTION_SECONDS"]))
+_results = ResultWriter(clients.s3(), os.environ["RESULT_BUCKET"])
+_sqs = clients.sqs()
+_requests = DeadLetterQueue(_sqs, os.environ["REQUEST_DLQ_URL"])
+_work = DeadLetterQueue(_sqs, os.environ["WORK_DLQ_URL"])
+
+
+def handler(_event: object, context: LambdaContext) -> dict[str, int]:
+    """Look through both dead-letter queues; return how many messages were read and how many jobs were ended."""
+    with Measurements() as measured:
+        sweep = _Sweep(measured)
+        for queue, read, error in ((_work, _read_work, _WORKER_LOST), (_requests, _read_request, _NOT_PROCESSED)):
+            seconds = (context.get_remaining_time_in_millis() - _RESERVE_MS) / 1000
+            jobs = (job for letter in queue.read(seconds=seconds) if (job := sweep.read(letter, read)))
+            while batch := list(islice(jobs, _BATCH)):
+                sweep.end(batch, error)
+    return {"read": sweep.messages, "ended": sweep.ended}
+
+
+class _Sweep:
+    """One look through the queues."""
+
+    def __init__(self, measured: Measurements) -> None:
+        self._measured = measured
+        self.messages = 0
+        self.ended = 0
+
+    def read(self, letter: DeadLetter, read: Callable[[DeadLetter], Submission]) -> Submission | None:
+        """Return the job that a message is about; one of an unknown shape is nobody's, and an operator's."""
+        self.messages += 1
+        try:
+            return read(letter)
+        except MalformedMessage as error:
+            logger.warning("malformed dead letter", messageId=letter.message_id, reason=str(error))
+            return None
+
+    def end(self, jobs: list[Submission], error: JobError) -> None:
+        """End those that are open or not on record; the others have ended, and reading them was all."""
+        by_key = {job.key: job for job in jobs}
+        rows = _ledger.get_many(by_key)
+        now = time.time_ns() // 1_000_000
+        for key, job in by_key.items():
+            if key not in rows and error is _NOT_PROCESSED and _ledger.record_failed(job, error, now).is_written:
+                self._report(job, error)
+        still_open = [key for key, row in rows.items() if row.status.is_open]
+        for key, write in zip(still_open, _ledger.expire(still_open, error, now), strict=True):
+            if write.is_written:
+                self._report(by_key[key], error)
+                self._delete_results(key)
+
+    def _delete_results(self, key: JobKey) -> None:
+        """Delete what the attempts that died may have stored."""
+        try:
+            _results.delete_others(key, None)
+        except (ClientError, BotoCoreError) as error:
+            logger.warning("result not deleted", jobId=key.job_id, error=type(error).__name__)
+
+    def _report(self, job: Submission, error: JobError) -> None:
+        self.ended += 1
+        self._measured.add(metrics.JOBS_SWEPT, job_type=job.job_type)
+        self._measured.add(metrics.JOBS_FAILED, job_type=job.job_type)
+        logger.warning("swept", jobId=job.key.job_id, code=error.code)
+
+
+def _read_work(letter: DeadLetter) -> Submission:
+    return read_work_message(letter.body)
+
+
+def _read_request(letter: DeadLetter) -> Submission:
+    try:
+        return _parser.parse(letter.as_record())
+    except InvalidRequest as error:
+        return error.submission
