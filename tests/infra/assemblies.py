@@ -59,6 +59,29 @@ class Assembly:
         (properties,) = self.of_type(kind).values()
         return properties
 
+    @cached_property
+    def submit_method(self) -> Properties:
+        """The method that takes submissions: the one with an integration of SQS, not of a function."""
+        methods = self.of_type("ApiGateway::Method").values()
+        (found,) = [method for method in methods if method["Integration"].get("Type") == "AWS"]
+        return found
+
+    def function(self, module: str) -> tuple[str, Properties]:
+        """The logical id and properties of the function with this entry point."""
+        functions = self.of_type("Lambda::Function").items()
+        (found,) = [one for one in functions if one[1]["Handler"] == f"sluice_handlers.{module}.handler"]
+        return found
+
+    def allowed(self, module: str) -> dict[str, list[Any]]:
+        """What a function may do, by action: the resources."""
+        role = logical_id(self.function(module)[1]["Role"])
+        grants: dict[str, list[Any]] = {}
+        for statement in self.statements_of_role(role):
+            assert statement["Effect"] == "Allow"
+            for action in listed(statement["Action"]):
+                grants.setdefault(action, []).extend(listed(statement["Resource"]))
+        return grants
+
     def statements(self) -> Iterator[tuple[str, Properties]]:
         """Every policy statement in the assembly, inline, managed or on a resource, with its owner's id."""
         for name, resource in self.resources.items():

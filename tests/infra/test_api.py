@@ -76,8 +76,7 @@ def test_the_model_is_the_schema_that_core_checks_again(assembly: Assembly) -> N
 
 def test_submissions_are_validated_against_the_model(assembly: Assembly) -> None:
     # given the method that takes submissions
-    methods = assembly.of_type("ApiGateway::Method").values()
-    (submit,) = [method for method in methods if method["HttpMethod"] == "POST"]
+    submit = assembly.submit_method
 
     # then JSON bodies are held against the model, and no other content type has one
     (model,) = assembly.of_type("ApiGateway::Model")

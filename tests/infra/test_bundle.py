@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.xdist_group("infra")
 
-HANDLERS = ("authorizer", "processor", "batch_simulator", "job_status")
+HANDLERS = (
+    "authorizer",
+    "processor",
+    "batch_simulator",
+    "job_status",
+    "cancel_job",
+    "sweeper",
+    "event_publisher",
+)
 AARCH64 = 183  # e_machine, ELF's e_ident being 16 bytes and e_type two
 UNCHECKED_HASH = 0b01  # PEP 552
 PYTHON_3_13 = b"\xf3\r\r\n"

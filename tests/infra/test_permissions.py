@@ -39,8 +39,7 @@ def test_no_role_has_a_full_access_policy(assembly: Assembly) -> None:
 
 def test_the_gateway_may_send_to_the_request_queue_and_nothing_else(assembly: Assembly) -> None:
     # given the role that the submission's integration takes on
-    methods = assembly.of_type("ApiGateway::Method").values()
-    (integration,) = [method["Integration"] for method in methods if method["HttpMethod"] == "POST"]
+    integration = assembly.submit_method["Integration"]
     role = logical_id(integration["Credentials"])
 
     # when what it may do is read
@@ -66,11 +65,69 @@ def test_every_function_has_a_role_of_its_own(assembly: Assembly) -> None:
     assert len(set(roles)) == len(roles)
 
 
-def test_only_this_api_invokes_functions_through_resource_policies(assembly: Assembly) -> None:
-    # given the one REST API
+def test_only_this_api_and_the_schedule_invoke_functions_through_resource_policies(assembly: Assembly) -> None:
+    # given the one REST API and the one schedule
     (api,) = assembly.of_type("ApiGateway::RestApi")
+    (rule,) = assembly.of_type("Events::Rule")
+    sweeper, _ = assembly.function("sweeper")
 
-    # then every permission to invoke a function is API Gateway's, for that API
+    # then every permission to invoke a function is API Gateway's, for that API, but for the sweeper's
     for name, permission in assembly.of_type("Lambda::Permission").items():
-        assert permission["Principal"] == "apigateway.amazonaws.com", name
-        assert {"Ref": api} in permission["SourceArn"]["Fn::Join"][1], name
+        if permission["Principal"] == "events.amazonaws.com":
+            assert permission["SourceArn"] == {"Fn::GetAtt": [rule, "Arn"]}
+            assert logical_id(permission["FunctionName"]) == sweeper
+        else:
+            assert permission["Principal"] == "apigateway.amazonaws.com", name
+            assert {"Ref": api} in permission["SourceArn"]["Fn::Join"][1], name
+
+
+PLATFORM = {
+    "logs:CreateLogStream",
+    "logs:PutLogEvents",
+    "xray:PutTraceSegments",
+    "xray:PutTelemetryRecords",
+}
+CONSUMING = {
+    "sqs:ReceiveMessage",
+    "sqs:ChangeMessageVisibility",
+    "sqs:DeleteMessage",
+    "sqs:GetQueueAttributes",
+    "sqs:GetQueueUrl",
+}
+GRANTS = {
+    "authorizer": set(),
+    "processor": CONSUMING
+    | {"sqs:SendMessage", "dynamodb:PartiQLInsert", "dynamodb:GetItem", "dynamodb:UpdateItem"},
+    "batch_simulator": CONSUMING
+    | {"sqs:SendMessage", "dynamodb:PartiQLUpdate", "dynamodb:BatchGetItem"}
+    | {"s3:PutObject", "s3:DeleteObject", "s3:ListBucket"},
+    "job_status": {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query", "sts:AssumeRole"},
+    "cancel_job": {"dynamodb:GetItem", "dynamodb:PartiQLInsert", "dynamodb:PartiQLUpdate"},
+    "sweeper": {"sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "s3:DeleteObject", "s3:ListBucket"}
+    | {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PartiQLInsert", "dynamodb:PartiQLUpdate"},
+    "event_publisher": {"dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"}
+    | {"events:PutEvents"},
+}
+
+
+@pytest.mark.parametrize("module", GRANTS)
+def test_a_function_may_do_this_and_nothing_else(assembly: Assembly, module: str) -> None:
+    assert set(assembly.allowed(module)) == GRANTS[module] | PLATFORM
+
+
+def test_the_sweeper_reads_dead_letters_and_can_delete_none(assembly: Assembly) -> None:
+    # given the dead-letter queues
+    queues = assembly.of_type("SQS::Queue").values()
+    dead_letters = {
+        logical_id(queue["RedrivePolicy"]["deadLetterTargetArn"]) for queue in queues if "RedrivePolicy" in queue
+    }
+
+    # then they are all that it may read
+    grants = assembly.allowed("sweeper")
+    assert {logical_id(queue) for queue in grants["sqs:ReceiveMessage"]} == dead_letters
+
+
+def test_whoever_lists_results_sees_nothing_else_of_the_bucket(assembly: Assembly) -> None:
+    listing = [one for _, one in assembly.statements() if "s3:ListBucket" in listed(one["Action"])]
+    assert listing
+    assert all(one["Condition"] == {"StringLike": {"s3:prefix": "results/*"}} for one in listing)

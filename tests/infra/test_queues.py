@@ -32,9 +32,15 @@ def dead_letter_queue(queue: Properties) -> str:
     return logical_id(queue["RedrivePolicy"]["deadLetterTargetArn"])
 
 
+def queue_mappings(assembly: Assembly) -> list[Properties]:
+    queues = assembly.of_type("SQS::Queue")
+    mappings = assembly.of_type("Lambda::EventSourceMapping").values()
+    return [mapping for mapping in mappings if logical_id(mapping["EventSourceArn"]) in queues]
+
+
 def consumers(assembly: Assembly) -> Iterator[tuple[Properties, Properties, Properties]]:
-    """Every event source mapping with its queue and its function."""
-    for mapping in assembly.of_type("Lambda::EventSourceMapping").values():
+    """Every queue's event source mapping with its queue and its function."""
+    for mapping in queue_mappings(assembly):
         queue = assembly.resources[logical_id(mapping["EventSourceArn"])]["Properties"]
         function = assembly.resources[logical_id(mapping["FunctionName"])]["Properties"]
         yield mapping, queue, function
@@ -45,8 +51,7 @@ def test_every_queue_has_a_consumer(assembly: Assembly) -> None:
     names = {name for name, *_ in sources(assembly)}
 
     # when the mappings are followed
-    mappings = assembly.of_type("Lambda::EventSourceMapping").values()
-    consumed = [logical_id(mapping["EventSourceArn"]) for mapping in mappings]
+    consumed = [logical_id(mapping["EventSourceArn"]) for mapping in queue_mappings(assembly)]
 
     # then each queue has exactly one, for two would share its messages
     assert sorted(consumed) == sorted(names)
@@ -79,19 +84,15 @@ def test_consumers_know_after_how_many_receives_a_message_is_set_aside(assembly:
         assert told == str(queue["RedrivePolicy"]["maxReceiveCount"]), function["Handler"]
 
 
-def test_status_knows_how_long_a_request_may_wait(assembly: Assembly) -> None:
+@pytest.mark.parametrize("module", ["job_status", "cancel_job"])
+def test_whoever_meets_unrecorded_jobs_knows_how_long_a_request_may_wait(assembly: Assembly, module: str) -> None:
     # given the queue that the gateway writes to
     (role,) = [name for name in assembly.of_type("IAM::Role") if "SubmitRole" in name]
     (statement,) = assembly.statements_of_role(role)
     requests = assembly.resources[logical_id(statement["Resource"])]["Properties"]
 
-    # when the status function is told how long an id without a row may still be waiting there
-    functions = assembly.of_type("Lambda::Function").values()
-    (told,) = [
-        function["Environment"]["Variables"]["REQUEST_RETENTION_SECONDS"]
-        for function in functions
-        if function["Handler"] == "sluice_handlers.job_status.handler"
-    ]
+    # when a function is told how long an id without a row may still be waiting there
+    told = assembly.function(module)[1]["Environment"]["Variables"]["REQUEST_RETENTION_SECONDS"]
 
     # then that is as long as the queue keeps it
     assert told == str(requests["MessageRetentionPeriod"])
@@ -136,3 +137,10 @@ def test_no_function_reserves_concurrency(assembly: Assembly) -> None:
 
     # then no function is throttled by a reservation
     assert [name for name, function in functions.items() if "ReservedConcurrentExecutions" in function] == []
+
+
+def test_consumers_know_their_queue(assembly: Assembly) -> None:
+    for mapping, _, function in consumers(assembly):
+        # given that delays are set on the very queue that a message came from
+        told = logical_id(function["Environment"]["Variables"]["QUEUE_URL"])
+        assert told == logical_id(mapping["EventSourceArn"]), function["Handler"]

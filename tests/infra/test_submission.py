@@ -58,8 +58,7 @@ class Exchange:
 
 @pytest.fixture
 def integration(assembly: Assembly) -> Properties:
-    methods = assembly.of_type("ApiGateway::Method").values()
-    (found,) = [method["Integration"] for method in methods if method["HttpMethod"] == "POST"]
+    found = assembly.submit_method["Integration"]
     assert isinstance(found, dict)
     return found
 
@@ -130,11 +129,12 @@ def test_owner_and_time_are_the_gateways_word(request_template: str) -> None:
 
     # then its attributes are those of the token and of the request
     attributes = {
-        sent[f"MessageAttribute.{n}.Name"]: sent[f"MessageAttribute.{n}.Value.StringValue"] for n in (1, 2, 3)
+        sent[f"MessageAttribute.{n}.Name"]: sent[f"MessageAttribute.{n}.Value.StringValue"] for n in (1, 2, 3, 4)
     }
     assert attributes["owner"] == sent["MessageGroupId"] == "owner-1"
     assert attributes["submittedAt"] == "1700000000123"
-    assert "MessageAttribute.4.Name" not in sent
+    assert attributes["requestId"] == "5b1d8a6e-0000-4000-8000-000000000000"
+    assert "MessageAttribute.5.Name" not in sent
 
 
 @pytest.mark.parametrize("body", [HOSTILE, '{"parameters": {}}', '{\n "parameters":\r\n {}\n}', OF_TOKEN])
