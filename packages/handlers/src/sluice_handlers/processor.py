@@ -83,13 +83,13 @@ class _Intake:
                 startable.append(submission)
             elif write.job is None:  # not known to be on record
                 self._batch.retry([submission.key])
-            elif _is_same(submission, write.job):
-                self._report_duplicate(submission)
-                # An earlier delivery may have died between record and dispatch; a second start does no harm.
-                if write.job.status is JobStatus.SUBMITTED:
-                    startable.append(submission)
-            else:
+            elif write.job.digest != submission.digest:
                 self._report_conflict(submission, write.job)
+            elif write.job.submitted_at != submission.submitted_at:
+                self._report_duplicate(submission)
+            elif write.job.status is JobStatus.SUBMITTED:
+                # This very request, come again: its earlier delivery may have died between record and dispatch.
+                startable.append(submission)
         return startable
 
     def start(self, submissions: list[Submission]) -> None:
@@ -144,7 +144,3 @@ class _Intake:
             if not clients.is_transient(error):
                 raise
             self._batch.retry([submission.key])
-
-
-def _is_same(submission: Submission, job: Job) -> bool:
-    return job.digest == submission.digest
