@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from stage.conformance.conftest import running_engine
-from stage.conformance.functions import create_function, eventually, invoke, unique, zipped
+from stage.conformance.functions import create_function, create_queue, depth, eventually, invoke, unique, zipped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +35,15 @@ def handler(event, context):
     open(event, "w").close()
     time.sleep(1.5)
     return os.getpid()
+"""
+MARKER = """
+import os, time
+def handler(event, context):
+    path = event["Records"][0]["body"]
+    if path != "quick":
+        with open(path, "w") as mark:
+            mark.write(str(os.getpid()))
+        time.sleep(20)
 """
 ALLOWED = {
     "_HANDLER", "_LAMBDA_FUNCTION_ARN", "_LAMBDA_TIMEOUT", "_MINISTACK_INVOKE_DEPTH",
@@ -124,6 +133,27 @@ def test_a_busy_worker_ends_with_its_engine(tmp_path: Path, ending: str) -> None
 
     # then
     assert eventually(lambda: not alive(worker), within=5)
+
+
+def test_a_killed_worker_fails_its_batch_and_leaves_its_place(engine: Any, tmp_path: Path) -> None:
+    # given as many messages at work as the mapping allows, each in a worker of its own
+    marks = [tmp_path / "first", tmp_path / "second"]
+    name = create_function(engine, MARKER, Timeout=30)
+    url, arn = create_queue(engine, VisibilityTimeout="60")
+    settings = {"BatchSize": 1, "ScalingConfig": {"MaximumConcurrency": 2}}
+    engine.client("lambda").create_event_source_mapping(FunctionName=name, EventSourceArn=arn, **settings)
+    for mark in marks:
+        engine.client("sqs").send_message(QueueUrl=url, MessageBody=str(mark))
+    assert eventually(lambda: all(mark.exists() and mark.read_text() for mark in marks))
+
+    # when the workers are killed, and others come
+    for mark in marks:
+        os.kill(int(mark.read_text()), signal.SIGKILL)
+    engine.client("sqs").send_message(QueueUrl=url, MessageBody="quick")
+    engine.client("sqs").send_message(QueueUrl=url, MessageBody="quick")
+
+    # then these are done at once, and the first wait for their visibility timeout
+    assert eventually(lambda: depth(engine, url) == {"visible": 0, "in flight": 2, "delayed": 0}, within=5)
 
 
 def parent_of(process: int) -> int:

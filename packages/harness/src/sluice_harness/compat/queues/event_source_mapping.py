@@ -82,7 +82,7 @@ class Poller:
         self._wake_at = time.time() + IDLE_SECONDS
         took = False
         for account, region, mapping in lambda_svc._iter_all_esms():
-            with _scope(account, region):
+            with scope(account, region):
                 took = _guarded(self._poll_mapping, mapping) or took
         return took
 
@@ -155,7 +155,7 @@ def _guarded(poll: Any, *arguments: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _scope(account: str, region: str) -> Iterator[None]:
+def scope(account: str, region: str) -> Iterator[None]:
     """Act as the mapping's owner: the engine keeps each account and region apart."""
     account_token = lambda_svc._request_account_id.set(account)
     region_token = lambda_svc._request_region.set(region)
@@ -204,7 +204,7 @@ def _run_batch(
         return
     failed: set[str] = set()
     if "ReportBatchItemFailures" in (mapping.get("FunctionResponseTypes") or []):
-        failed = _failed_messages(result.get("body"), {message["id"] for message in batch})
+        failed = failed_items(result.get("body"), {message["id"] for message in batch})
     mapping["LastProcessingResult"] = "OK" if not failed else "PROBLEM: Some records failed"
     _delete(url, [message for message in batch if message["id"] not in failed])
 
@@ -214,8 +214,8 @@ def _delete(url: str, messages: list[dict[str, Any]]) -> None:
         sqs._delete_messages_for_esm(url, {message["receipt_handle"] for message in messages})
 
 
-def _failed_messages(response: Any, batch: set[str]) -> set[str]:
-    """Return the ids of the messages to retry, as `ReportBatchItemFailures` says: all when it is not valid."""
+def failed_items(response: Any, batch: set[str]) -> set[str]:
+    """Return the ids of the items to retry, as `ReportBatchItemFailures` says: all when it is not valid."""
     if response is None:
         return set()
     if not isinstance(response, dict):

@@ -1,0 +1,1 @@
+"""DynamoDB: what a table's stream holds, and who reads it."""
