@@ -51,6 +51,12 @@ def local(session: nox.Session) -> None:
     _run(session, "python", "-m", "sluice_harness.local", *session.posargs)
 
 
+@nox.session(default=False)
+def chaos(session: nox.Session) -> None:
+    """Run jobs through the local stage while everything fails, and audit it (-- --jobs N --seed S --minutes M)."""
+    _run(session, "python", "-m", "sluice_harness.chaos.session", *session.posargs)
+
+
 @nox.session
 def test(session: nox.Session) -> None:
     """Run every test in parallel, the local-stage tests among them (-- arguments of pytest)."""

@@ -8,27 +8,34 @@ import json
 import sys
 import time
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import boto3
 import pytest
+from sluice_core import clients, dead_letters
 from sluice_core.executors import WorkQueueExecutor
 from sluice_core.ledger import JobLedger
 from sluice_handlers import telemetry
+from sluice_harness import description
 from sluice_harness.local_stage import LocalStage
 from unit import workloads_for_tests
-from unit.lambda_events import MAX_RECEIVES, work_record
+from unit.lambda_events import MAX_RECEIVES
+from unit.operated import STAGE, Operated, Sources
+from unit.resources import Bucket, Output, WorkQueue
+from unit.wire_faults import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
     from types import ModuleType
 
-    from mypy_boto3_s3 import S3Client
-    from mypy_boto3_sqs import SQSClient
     from sluice_core.jobs import Submission
 
     Dispatch = Callable[..., list[dict[str, Any]]]
+    Lapse = Callable[..., None]
+    Load = Callable[..., ModuleType]
+    MakeQueue = Callable[..., WorkQueue]
+    Meanwhile = dict[str, Callable[[], object]]
 
 RETENTION_S = 7 * 86_400
 REQUEST_RETENTION_S = 4 * 86_400
@@ -98,6 +105,7 @@ def table(engine: ClientMaker) -> str:
                 "Projection": {"ProjectionType": "KEYS_ONLY"},
             }
         ],
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
     )
     return name
 
@@ -107,58 +115,73 @@ def ledger(engine: ClientMaker, table: str) -> JobLedger:
     return JobLedger(engine.client("dynamodb"), table, RETENTION_S)
 
 
-@dataclass(frozen=True)
-class WorkQueue:
-    """A queue, and what a test does with it."""
-
-    sqs: SQSClient
-    url: str
-
-    def receive(self) -> list[dict[str, Any]]:
-        """Take all messages there are."""
-        messages: list[Any] = []
-        while batch := self.sqs.receive_message(
-            QueueUrl=self.url, MaxNumberOfMessages=10, MessageSystemAttributeNames=["All"]
-        ).get("Messages"):
-            messages += batch
-        return messages
-
-    def job_ids(self) -> list[str]:
-        """Take all messages and say whose they are."""
-        return sorted(json.loads(message["Body"])["jobId"] for message in self.receive())
-
-
 @pytest.fixture
-def work_queue(engine: ClientMaker) -> WorkQueue:
+def make_queue(engine: ClientMaker) -> MakeQueue:
+    """Make queues as `sluice_infra.queues` declares them: hidden for long, and redriven if told to where."""
     sqs = engine.client("sqs")
-    return WorkQueue(sqs, sqs.create_queue(QueueName=f"work-{uuid.uuid4().hex}")["QueueUrl"])
+
+    def make(name: str, dead_letters: WorkQueue | None = None) -> WorkQueue:
+        attributes = {"VisibilityTimeout": "360"}
+        if dead_letters is not None:
+            policy = {"deadLetterTargetArn": dead_letters.arn, "maxReceiveCount": MAX_RECEIVES}
+            attributes["RedrivePolicy"] = json.dumps(policy)
+        url = sqs.create_queue(QueueName=f"{name}-{uuid.uuid4().hex}", Attributes=attributes)["QueueUrl"]
+        return WorkQueue(sqs, url)
+
+    return make
 
 
 @pytest.fixture
-def dispatch(work_queue: WorkQueue) -> Callable[..., list[dict[str, Any]]]:
-    """Send jobs through the real executor and return the records that Lambda would get."""
+def work_dlq(make_queue: MakeQueue) -> WorkQueue:
+    return make_queue("work-dlq")
+
+
+@pytest.fixture
+def work_queue(make_queue: MakeQueue, work_dlq: WorkQueue) -> WorkQueue:
+    return make_queue("work", work_dlq)
+
+
+@pytest.fixture
+def request_dlq(make_queue: MakeQueue) -> WorkQueue:
+    return make_queue("requests-dlq")
+
+
+@pytest.fixture
+def request_queue(make_queue: MakeQueue, request_dlq: WorkQueue) -> WorkQueue:
+    return make_queue("requests", request_dlq)
+
+
+@pytest.fixture
+def dispatch(work_queue: WorkQueue) -> Dispatch:
+    """Send jobs through the real executor; return the real records that Lambda would get, so often received."""
 
     def send(*submissions: Submission, receives: int = 1) -> list[dict[str, Any]]:
         assert WorkQueueExecutor(work_queue.sqs, work_queue.url).start(submissions) == set()
-        bodies = {json.loads(one["Body"])["jobId"]: one["Body"] for one in work_queue.receive()}
-        return [work_record(bodies[one.key.job_id], receives=receives) for one in submissions]
+        records = {}
+        for record in work_queue.deliver():
+            record["attributes"]["ApproximateReceiveCount"] = str(receives)
+            message = json.loads(record["body"])
+            records[message["owner"], message["jobId"]] = record
+        return [records[one.key.owner, one.key.job_id] for one in submissions]
 
     return send
 
 
-@dataclass(frozen=True)
-class Bucket:
-    """The result bucket."""
+@pytest.fixture
+def lapse(engine: ClientMaker, table: str) -> Lapse:
+    """Let the leases of jobs lapse, as they would half a minute later."""
 
-    s3: S3Client
-    name: str
+    def end_leases(*submissions: Submission) -> None:
+        for one in submissions:
+            engine.client("dynamodb").update_item(
+                TableName=table,
+                Key={"jobKey": {"S": str(one.key)}},
+                UpdateExpression="SET leaseUntil = :past",
+                ConditionExpression="attribute_exists(jobKey)",
+                ExpressionAttributeValues={":past": {"N": "1"}},
+            )
 
-    def keys(self) -> list[str]:
-        listed = self.s3.list_objects_v2(Bucket=self.name)
-        return [one["Key"] for one in listed.get("Contents", [])]
-
-    def read(self, key: str) -> bytes:
-        return self.s3.get_object(Bucket=self.name, Key=key)["Body"].read()
+    return end_leases
 
 
 @pytest.fixture
@@ -205,8 +228,22 @@ def lambda_environment(
 
 
 @pytest.fixture
-def load(lambda_environment: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
+def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
+    """Stand on the line between the functions and AWS."""
+    wire = Wire()
+
+    def tapped(make: Callable[[], Any]) -> Callable[[], Any]:
+        return lambda: wire.tap(make())
+
+    for name in ("dynamodb", "events", "s3", "sqs"):
+        monkeypatch.setattr(clients, name, tapped(getattr(clients, name)))
+    return wire
+
+
+@pytest.fixture
+def load(lambda_environment: pytest.MonkeyPatch, wire: Wire) -> Load:
     """Import a function as Lambda does: afresh, with its settings in the environment."""
+    assert wire.calls == []
 
     def fresh(module: str, **settings: str) -> ModuleType:
         for name, value in settings.items():
@@ -215,35 +252,6 @@ def load(lambda_environment: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
         return importlib.import_module(f"sluice_handlers.{module}")
 
     return fresh
-
-
-class Output:
-    """What a function printed: log lines and EMF documents, one JSON object a line."""
-
-    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
-        self._capture = capture
-        self._text = ""
-
-    @property
-    def text(self) -> str:
-        """Everything so far, standard error included."""
-        self._text += "".join(self._capture.readouterr())
-        return self._text
-
-    @property
-    def logs(self) -> list[dict[str, Any]]:
-        return [line for line in self._lines() if "_aws" not in line]
-
-    @property
-    def emf(self) -> list[dict[str, Any]]:
-        return [line for line in self._lines() if "_aws" in line]
-
-    def values(self, metric: str) -> list[float]:
-        """Return all datapoints of one metric, in order."""
-        return [value for document in self.emf for value in document.get(metric, [])]
-
-    def _lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.text.splitlines()]
 
 
 @pytest.fixture
@@ -257,15 +265,87 @@ def now_ms() -> int:
 
 
 @pytest.fixture
-def simulator(load: Callable[..., ModuleType], table: str, bucket: Bucket) -> ModuleType:
+def simulator(load: Load, table: str, bucket: Bucket, work_queue: WorkQueue) -> ModuleType:
     return load(
         "batch_simulator",
         JOB_TABLE=table,
-        RETENTION_SECONDS="604800",
+        RETENTION_SECONDS=str(RETENTION_S),
         RESULT_BUCKET=bucket.name,
         WORKLOADS=workloads_for_tests.SETTING,
+        QUEUE_URL=work_queue.url,
         MAX_RECEIVES=str(MAX_RECEIVES),
     )
+
+
+@pytest.fixture
+def processor(load: Load, table: str, work_queue: WorkQueue, request_queue: WorkQueue) -> ModuleType:
+    return load(
+        "processor",
+        JOB_TABLE=table,
+        RETENTION_SECONDS=str(RETENTION_S),
+        WORK_QUEUE_URL=work_queue.url,
+        WORKLOADS=f"weather-report=sluice_core.weather:WeatherReport,{workloads_for_tests.SETTING}",
+        QUEUE_URL=request_queue.url,
+        MAX_RECEIVES=str(MAX_RECEIVES),
+    )
+
+
+@pytest.fixture
+def sweeper(load: Load, table: str, bucket: Bucket, work_dlq: WorkQueue, request_dlq: WorkQueue) -> ModuleType:
+    return load(
+        "sweeper",
+        JOB_TABLE=table,
+        RETENTION_SECONDS=str(RETENTION_S),
+        RESULT_BUCKET=bucket.name,
+        WORKLOADS=f"weather-report=sluice_core.weather:WeatherReport,{workloads_for_tests.SETTING}",
+        WORK_DLQ_URL=work_dlq.url,
+        REQUEST_DLQ_URL=request_dlq.url,
+    )
+
+
+@pytest.fixture
+def job_status(load: Load, table: str, bucket: Bucket, download_role: str) -> ModuleType:
+    return load(
+        "job_status",
+        JOB_TABLE=table,
+        RETENTION_SECONDS=str(RETENTION_S),
+        RESULT_BUCKET=bucket.name,
+        DOWNLOAD_ROLE_ARN=download_role,
+        REQUEST_RETENTION_SECONDS=str(REQUEST_RETENTION_S),
+    )
+
+
+@pytest.fixture
+def cancel_job(load: Load, table: str) -> ModuleType:
+    return load(
+        "cancel_job",
+        JOB_TABLE=table,
+        RETENTION_SECONDS=str(RETENTION_S),
+        REQUEST_RETENTION_SECONDS=str(REQUEST_RETENTION_S),
+    )
+
+
+@pytest.fixture
+def operated(
+    *,
+    engine: ClientMaker,
+    table: str,
+    ledger: JobLedger,
+    bucket: Bucket,
+    request_queue: WorkQueue,
+    request_dlq: WorkQueue,
+    work_queue: WorkQueue,
+    work_dlq: WorkQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Operated:
+    """Return a stage that describes itself, for the operator tools to find."""
+    monkeypatch.setattr(description, "_STAGES", tmp_path)
+    monkeypatch.setattr(dead_letters, "_WAIT_S", 0)  # the engine has one server: what there is, it finds at once
+    sources = Sources(request_queue, request_dlq, work_queue, work_dlq)
+    operated = Operated(engine.endpoint_url, table, ledger, bucket, sources)
+    operated.description.save(STAGE)
+    return operated
 
 
 @pytest.fixture
@@ -274,3 +354,19 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     runs: list[str] = []
     monkeypatch.setattr(workloads_for_tests, "runs", runs)
     return runs
+
+
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which jobs' work was told to stop."""
+    stopped: list[str] = []
+    monkeypatch.setattr(workloads_for_tests, "stopped", stopped)
+    return stopped
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    """What is to happen while a job's work runs, by the job's id."""
+    meanwhile: Meanwhile = {}
+    monkeypatch.setattr(workloads_for_tests, "meanwhile", meanwhile)
+    return meanwhile

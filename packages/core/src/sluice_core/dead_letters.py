@@ -67,11 +67,10 @@ class DeadLetterQueue:
         seen: dict[str, str] = {}
         try:
             while time.monotonic() < deadline and (messages := self._receive()):
-                for message in messages:
-                    is_new = message["MessageId"] not in seen
-                    seen[message["MessageId"]] = message["ReceiptHandle"]
-                    if is_new:
-                        yield _letter(message)
+                new = [message for message in messages if message["MessageId"] not in seen]
+                # All of them before any is handed out: the reader may stop at the first.
+                seen |= {message["MessageId"]: message["ReceiptHandle"] for message in messages}
+                yield from map(_letter, new)
         finally:
             self._show(list(seen.values()))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +135,10 @@ class Job:
         Later submissions under the same clientToken with other parameters.
     history : tuple of EarlierEnd
         The failures from which it was brought back, oldest first.
+    held_until : int
+        Until when no sweeper ends it: it is held while it is brought back.
+    expires_at : int
+        When its row may vanish, in epoch seconds.
 
     """
 
@@ -152,6 +156,9 @@ class Job:
     error: JobError | None = None
     conflicts: tuple[Conflict, ...] = ()
     history: tuple[EarlierEnd, ...] = ()
+    # How its row is kept is no part of what the job is.
+    held_until: int = field(default=0, compare=False)
+    expires_at: int = field(default=0, compare=False)
 
 
 def is_job_id(text: str) -> bool:

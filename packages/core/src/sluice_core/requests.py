@@ -88,7 +88,7 @@ class SubmissionParser:
             The body is not what the schema allows.
 
         """
-        key, submitted_at = _provenance(record)
+        key, submitted_at = read_provenance(record)
         request_id = record["messageAttributes"].get("requestId", {}).get("stringValue", "")
         refused = Submission(key, self._default_type, {}, submitted_at, request_id)
         try:
@@ -102,8 +102,15 @@ class SubmissionParser:
         return Submission(key, job_type, parameters, submitted_at, request_id)
 
 
-def _provenance(record: Mapping[str, Any]) -> tuple[JobKey, int]:
-    """Owner, id and time, which the gateway takes from its own context, never from the client's body."""
+def read_provenance(record: Mapping[str, Any]) -> tuple[JobKey, int]:
+    """Return a request's job and time, which the gateway takes from its own context, never from the body.
+
+    Raises
+    ------
+    MalformedMessage
+        The message attributes that the gateway sets are missing or wrong.
+
+    """
     try:
         key = JobKey(_attribute(record, "owner"), _attribute(record, "jobId"))
         return key, int(_attribute(record, "submittedAt"))

@@ -96,6 +96,8 @@ def read_row(item: Mapping[str, Any]) -> Job:
             EarlierEnd(int(end["M"]["endedAt"]["N"]), _error(end["M"]["error"]))
             for end in item.get("history", {}).get("L", [])
         ),
+        held_until=int(item["heldUntil"]["N"]),
+        expires_at=int(item["expiresAt"]["N"]),
     )
 
 

@@ -83,13 +83,14 @@ class _Intake:
                 startable.append(submission)
             elif write.job is None:  # not known to be on record
                 self._batch.retry([submission.key])
-            elif write.job.digest != submission.digest:
-                self._report_conflict(submission, write.job)
-            elif write.job.submitted_at != submission.submitted_at:
+            elif _is_this_request(submission, write.job):
+                # Its earlier delivery may have died between record and dispatch, or an operator brought it back.
+                if write.job.status is JobStatus.SUBMITTED:
+                    startable.append(submission)
+            elif write.job.digest == submission.digest:
                 self._report_duplicate(submission)
-            elif write.job.status is JobStatus.SUBMITTED:
-                # This very request, come again: its earlier delivery may have died between record and dispatch.
-                startable.append(submission)
+            else:
+                self._report_conflict(submission, write.job)
         return startable
 
     def start(self, submissions: list[Submission]) -> None:
@@ -107,8 +108,11 @@ class _Intake:
         """End the requests that can never run, where their clients will look for them."""
         for invalid in self._rejections:
             error = JobError("INVALID_REQUEST", str(invalid))
-            write = _ledger.record_failed(invalid.submission, error, time.time_ns() // 1_000_000)
-            key = invalid.submission.key
+            key, now = invalid.submission.key, time.time_ns() // 1_000_000
+            write = _ledger.record_failed(invalid.submission, error, now)
+            if write.job is not None and write.job.history and _is_this_request(invalid.submission, write.job):
+                # Brought back by an operator, and no better than it was.
+                write = _ledger.abort(key, error, now)
             if write.is_written:
                 self._measured.add(metrics.SUBMISSIONS_REJECTED)
                 logger.warning("rejected", jobId=key.job_id, reason=str(invalid))
@@ -144,3 +148,11 @@ class _Intake:
             if not clients.is_transient(error):
                 raise
             self._batch.retry([submission.key])
+
+
+def _is_this_request(submission: Submission, job: Job) -> bool:
+    """Whether a job was recorded from this very request: two of one token do not come in one millisecond.
+
+    If they do, their digests tell; but of a request that was invalid once, the row has no true digest.
+    """
+    return job.submitted_at == submission.submitted_at and (job.digest == submission.digest or bool(job.history))

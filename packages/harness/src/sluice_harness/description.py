@@ -99,6 +99,32 @@ def description_path(name: str) -> Path:
     return _STAGES / f"{name}.json"
 
 
+def load(name: str) -> StageDescription:
+    """Read ``build/stages/<name>.json``.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such stage.
+    ValueError
+        The file is not of this version.
+
+    """
+    try:
+        content = json.loads(description_path(name).read_text())
+        queues = {which: Queue(**content["queues"][which]) for which in ("request", "work")}
+        users = [User(**user) for user in content.get("users", [])]
+        functions = Functions(**content["functions"])
+        return StageDescription(**{**content, "queues": Queues(**queues), "functions": functions, "users": users})
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{description_path(name)} is not of this version: {error}") from error
+
+
+def described() -> list[str]:
+    """Return the names of all stages that describe themselves here."""
+    return sorted(path.stem for path in _STAGES.glob("*.json"))
+
+
 def from_outputs(outputs: dict[str, str], users: list[User], **place: Any) -> StageDescription:
     """Build a description from the stacks' outputs and where the stage runs."""
     return StageDescription(

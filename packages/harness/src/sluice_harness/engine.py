@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sluice_harness.chaos import faults
 from sluice_harness.description import forget
 
 if TYPE_CHECKING:
@@ -34,12 +35,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--state", type=Path, required=True, help="folder for worker code, logs and objects")
     parser.add_argument("--name", help="whose description in build/stages to remove at the end")
+    parser.add_argument("--faults", type=Path, help="settings of the faults that workers suffer; see chaos.faults")
     options = parser.parse_args(argv)
     _set_environment(options.port, options.state)
     # uvicorn ends in order and then raises the signal again; this turns it into an exit that cleans up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        asyncio.run(_serve(options.port, options.state))
+        asyncio.run(_serve(options.port, options.state, options.faults))
     finally:
         shutil.rmtree(options.state, ignore_errors=True)
         if options.name:
@@ -65,14 +67,17 @@ def _set_environment(port: int, state: Path) -> None:
     )
 
 
-async def _serve(port: int, state: Path) -> None:
+async def _serve(port: int, state: Path, faults_file: Path | None) -> None:
     import uvicorn  # noqa: PLC0415 - after the environment is set
     from ministack.app import app  # noqa: PLC0415
 
     from sluice_harness import compat  # noqa: PLC0415
 
+    served = compat.apply(app)
+    if faults_file is not None:
+        faults.apply(faults_file)
     config = uvicorn.Config(
-        compat.apply(app),
+        served,
         host="127.0.0.1",
         port=port,
         date_header=False,  # MiniStack sends its own; a second Date header fails the CDK CLI

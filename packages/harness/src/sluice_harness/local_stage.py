@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 # The engine takes these for the account's root; they are no secret and open nothing elsewhere.
-_ROOT_KEY = "test"
+ROOT_KEY = "test"
 _START_SECONDS = 30
 _STOP_SECONDS = 15
 
@@ -49,6 +49,8 @@ class LocalStage:
         Where to listen on loopback; a free port if not given.
     progress : callable, optional
         Told in a few words what is being done.
+    faults : Path, optional
+        The settings of the faults that its Lambda workers suffer; `sluice_harness.chaos` writes them.
 
     """
 
@@ -58,10 +60,12 @@ class LocalStage:
         *,
         port: int | None = None,
         progress: Callable[[str], None] = lambda _: None,
+        faults: Path | None = None,
     ) -> None:
         self._name = name
         self._port = port or _free_port()
         self._progress = progress
+        self._faults = faults
         self.state = Path(tempfile.mkdtemp(prefix="sluice-stage-"))
         self._log = ROOT / "build" / "logs" / f"{name}.log"
         self._engine: subprocess.Popen[bytes] | None = None
@@ -84,6 +88,7 @@ class LocalStage:
     def _start(self) -> None:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "sluice_harness.engine"]
+        command += ["--faults", str(self._faults)] if self._faults else []
         with self._log.open("wb") as log:
             self._engine = subprocess.Popen(
                 [*command, "--port", str(self._port), "--state", str(self.state), "--name", self._name],
@@ -150,8 +155,8 @@ class LocalStage:
             service,  # type: ignore[call-overload]
             endpoint_url=self.endpoint_url,
             region_name=REGION,
-            aws_access_key_id=_ROOT_KEY,
-            aws_secret_access_key=_ROOT_KEY,
+            aws_access_key_id=ROOT_KEY,
+            aws_secret_access_key=ROOT_KEY,
             config=Config(max_pool_connections=32, **options),
         )
 
@@ -159,8 +164,8 @@ class LocalStage:
         return {
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_ENDPOINT_URL_S3": self.endpoint_url,
-            "AWS_ACCESS_KEY_ID": _ROOT_KEY,
-            "AWS_SECRET_ACCESS_KEY": _ROOT_KEY,
+            "AWS_ACCESS_KEY_ID": ROOT_KEY,
+            "AWS_SECRET_ACCESS_KEY": ROOT_KEY,
             "AWS_REGION": REGION,
         }
 
