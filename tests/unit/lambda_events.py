@@ -6,7 +6,7 @@ import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
-from sluice_core.callers import owner_tag
+from sluice_core.callers import Caller, owner_tag
 from sluice_core.jobs import JobKey, Submission
 
 if TYPE_CHECKING:
@@ -44,10 +44,11 @@ def gateway_id(owner: str, at: int) -> str:
 
 
 def sqs_record(body: str, *, receives: int = 1, attributes: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return one record of an SQS event."""
+    """Return one record of an SQS event; no queue knows its message."""
+    number = next(_numbers)
     return {
-        "messageId": f"message-{next(_numbers)}",
-        "receiptHandle": "AQEB",
+        "messageId": f"message-{number}",
+        "receiptHandle": f"AQEB{number}",
         "body": body,
         "attributes": {
             "ApproximateReceiveCount": str(receives),
@@ -65,14 +66,46 @@ def sqs_record(body: str, *, receives: int = 1, attributes: Mapping[str, str] | 
     }
 
 
+def received_record(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message that was received from a queue as Lambda would deliver it."""
+    return {
+        "messageId": message["MessageId"],
+        "receiptHandle": message["ReceiptHandle"],
+        "body": message["Body"],
+        "attributes": dict(message["Attributes"]),
+        "messageAttributes": {
+            name: {"stringValue": value["StringValue"], "dataType": value["DataType"]}
+            for name, value in message.get("MessageAttributes", {}).items()
+        },
+        "eventSource": "aws:sqs",
+        "awsRegion": "us-east-1",
+    }
+
+
+def request_attributes(job_id: str, owner: str, at: int, request_id: str) -> dict[str, str]:
+    """Return the message attributes that the gateway's template sends."""
+    return {
+        "owner": owner,
+        "jobId": job_id.ljust(16, "-"),
+        "submittedAt": str(at),
+        "requestId": request_id,
+    }
+
+
 def request_record(
-    job_id: str, body: Any, *, owner: str = ANN, at: int = 1_790_000_000_000, receives: int = 1
+    job_id: str,
+    body: Any,
+    *,
+    owner: str = ANN,
+    at: int = 1_790_000_000_000,
+    receives: int = 1,
+    request_id: str = "request-1",
 ) -> dict[str, Any]:
     """Return a record as the gateway's template sends it; a body that is text goes as it is."""
     return sqs_record(
         body if isinstance(body, str) else json.dumps(body),
         receives=receives,
-        attributes={"owner": owner, "jobId": job_id.ljust(16, "-"), "submittedAt": str(at)},
+        attributes=request_attributes(job_id, owner, at, request_id),
     )
 
 
@@ -90,6 +123,34 @@ def failed_ids(answer: Mapping[str, Any]) -> list[str]:
 
 def ids(*records: Mapping[str, Any]) -> list[str]:
     return sorted(record["messageId"] for record in records)
+
+
+def api_event(
+    job_id: str | None,
+    *,
+    owner: str = ANN,
+    groups: tuple[str, ...] = (),
+    query: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return a proxy event as API Gateway sends it, with the context that the authorizer wrote."""
+    return {
+        "headers": {"Accept": "*/*"},
+        "queryStringParameters": query,
+        "pathParameters": None if job_id is None else {"job-id": job_id},
+        "requestContext": {
+            "extendedRequestId": "request-1",
+            "authorizer": {"principalId": owner, **Caller(owner, groups).context()},
+        },
+        "body": None,
+        "isBase64Encoded": False,
+    }
+
+
+def ask(function: ModuleType, job_id: str | None, **request: Any) -> tuple[int, Any, dict[str, str]]:
+    """Call a function of the API; return the answer's status, its document and its headers."""
+    answer = function.handler(api_event(job_id, **request), None)
+    assert set(answer) == {"statusCode", "headers", "body"}
+    return answer["statusCode"], json.loads(answer["body"]), answer["headers"]
 
 
 def handle(function: ModuleType, *records: dict[str, Any], context: Context | None = None) -> list[str]:

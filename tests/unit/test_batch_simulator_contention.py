@@ -1,18 +1,21 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from sluice_core.jobs import JobError, JobStatus
 from sluice_core.ledger import Attempt
-from unit import workloads_for_tests
 from unit.lambda_events import Context, handle, ids, job, row, work_record
+from unit.wire_faults import Fault
+from unit.workloads_for_tests import Death
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from sluice_core.ledger import JobLedger
-    from unit.conftest import Dispatch, Output
+    from unit.conftest import Dispatch, Meanwhile
+    from unit.resources import Output
+    from unit.wire_faults import Wire
 
 
 SLOW = job("slow")
@@ -78,33 +81,31 @@ def test_two_messages_of_one_job_share_its_fate(
 
 
 @pytest.fixture
-def overtaken(ledger: JobLedger, monkeypatch: pytest.MonkeyPatch, now_ms: int) -> Attempt:
+def overtaken(ledger: JobLedger, meanwhile: Meanwhile, now_ms: int) -> Attempt:
     """Have another worker claim the job during its run, as if the lease had lapsed."""
     other = Attempt(SLOW.key, "another")
-    run = workloads_for_tests.Scripted.run
-
-    def slowly(self: Any, job_id: str, parameters: Any) -> Any:
-        ledger.claim([other], now_ms + 10**6, now_ms + 2 * 10**6)
-        if parameters.get("theyEnd"):
-            ledger.fail([(other, JobError("THEIRS", "Their end."))], now_ms)
-        return run(self, job_id, parameters)
-
-    monkeypatch.setattr(workloads_for_tests.Scripted, "run", slowly)
+    meanwhile[SLOW.key.job_id] = lambda: ledger.claim([other], now_ms + 10**6, now_ms + 2 * 10**6)
     return other
 
 
-@pytest.mark.usefixtures("overtaken")
+@pytest.fixture
+def ended_by_them(ledger: JobLedger, meanwhile: Meanwhile, overtaken: Attempt, now_ms: int) -> JobError:
+    """Have that worker end the job at once."""
+    theirs = JobError("THEIRS", "Their end.")
+    claim = meanwhile[SLOW.key.job_id]
+    meanwhile[SLOW.key.job_id] = lambda: (claim(), ledger.fail([(overtaken, theirs)], now_ms))
+    return theirs
+
+
 @pytest.mark.parametrize("do", ["succeed", "permanent"])
 def test_a_worker_whose_job_another_ended_does_not_end_it_again(
-    simulator: ModuleType, ledger: JobLedger, dispatch: Dispatch, output: Output, do: str
+    simulator: ModuleType, ledger: JobLedger, dispatch: Dispatch, ended_by_them: JobError, do: str
 ) -> None:
     ledger.record([SLOW])
-    ended_by_them = job("slow", do=do, theyEnd=True)
 
     # When this worker comes to its own end, then its message is acknowledged, and the other's end stands
-    assert handle(simulator, *dispatch(ended_by_them)) == []
-    assert row(ledger, SLOW).error == JobError("THEIRS", "Their end.")
-    assert output.values("JobsCompleted") == output.values("JobsFailed") == []
+    assert handle(simulator, *dispatch(job("slow", do=do))) == []
+    assert row(ledger, SLOW).error == ended_by_them
 
 
 @pytest.mark.parametrize("do", ["succeed", "permanent", "transient"])
@@ -119,43 +120,29 @@ def test_a_worker_whose_job_another_still_runs_leaves_the_message(
 
 
 def test_a_claim_whose_answer_was_lost_is_one_s_own(
-    simulator: ModuleType, ledger: JobLedger, dispatch: Dispatch, monkeypatch: pytest.MonkeyPatch, runs: list[str]
+    simulator: ModuleType, ledger: JobLedger, dispatch: Dispatch, wire: Wire, runs: list[str]
 ) -> None:
     # Given a claim that is written, and repeated by the SDK as its answer does not arrive
     mine = job("mine")
     ledger.record([mine])
-    claim = type(ledger).claim
-
-    def repeated(self: JobLedger, *args: Any) -> Any:
-        claim(self, *args)
-        return claim(self, *args)
-
-    monkeypatch.setattr(type(ledger), "claim", repeated)
+    wire.strike_change(Fault.REPEATED, "claim")
 
     # Then the job is run as usual
     assert handle(simulator, *dispatch(mine)) == []
     assert runs == [mine.key.job_id]
-    assert row(ledger, mine).status is JobStatus.COMPLETED
+    assert (row(ledger, mine).status, row(ledger, mine).attempts) == (JobStatus.COMPLETED, 1)
 
 
 def test_a_worker_that_dies_takes_no_finished_job_along(
     simulator: ModuleType, ledger: JobLedger, dispatch: Dispatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a batch whose second job ends the worker, and end states that are due after every job
-    finished, deadly = job("finished"), job("deadly")
+    finished, deadly = job("finished"), job("deadly", do="die")
     ledger.record([finished, deadly])
     monkeypatch.setattr(simulator, "_SETTLE_EVERY_S", 0.0)
-    run = workloads_for_tests.Scripted.run
-
-    def die(self: workloads_for_tests.Scripted, job_id: str, parameters: Any) -> Any:
-        if job_id == deadly.key.job_id:
-            raise SystemExit("out of memory")
-        return run(self, job_id, parameters)
-
-    monkeypatch.setattr(workloads_for_tests.Scripted, "run", die)
 
     # When the worker dies
-    with pytest.raises(SystemExit):
+    with pytest.raises(Death):
         handle(simulator, *dispatch(finished, deadly))
 
     # Then the first job has its end state, and the other is held by a lease that will lapse

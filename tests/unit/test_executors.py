@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mypy_boto3_sqs import SQSClient
-    from unit.conftest import WorkQueue
+    from unit.resources import WorkQueue
 
 MIB = 1_048_576
 

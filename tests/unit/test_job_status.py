@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from sluice_core.callers import Caller
 from sluice_core.jobs import JobError, JobKey, StoredResult
 from sluice_core.ledger import Attempt
+from unit import lambda_events
 from unit.conftest import REQUEST_RETENTION_S
 from unit.lambda_events import ANN, BEN, gateway_id, job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import ModuleType
 
     from sluice_core.ledger import JobLedger
-    from unit.conftest import Bucket, Output
+    from unit.resources import Bucket, Output
 
 SUBMITTED = 1_790_000_000_123
 SUBMITTED_TEXT = "2026-09-21T14:13:20.123Z"
@@ -35,42 +34,8 @@ NOT_FOUND = {
 }
 
 
-@pytest.fixture
-def job_status(load: Callable[..., ModuleType], table: str, bucket: Bucket, download_role: str) -> ModuleType:
-    return load(
-        "job_status",
-        JOB_TABLE=table,
-        RETENTION_SECONDS="604800",
-        RESULT_BUCKET=bucket.name,
-        DOWNLOAD_ROLE_ARN=download_role,
-        REQUEST_RETENTION_SECONDS=str(REQUEST_RETENTION_S),
-    )
-
-
-def event(
-    job_id: str, *, owner: str = ANN, groups: tuple[str, ...] = (), query: dict[str, str] | None = None
-) -> dict[str, Any]:
-    """Return a proxy event as API Gateway sends it, with the context that the authorizer wrote."""
-    return {
-        "resource": "/job-status/{job-id}",
-        "path": f"/job-status/{job_id}",
-        "httpMethod": "GET",
-        "headers": {"Accept": "*/*"},
-        "queryStringParameters": query,
-        "pathParameters": {"job-id": job_id},
-        "requestContext": {
-            "extendedRequestId": "request-1",
-            "authorizer": {"principalId": owner, **Caller(owner, groups).context()},
-        },
-        "body": None,
-        "isBase64Encoded": False,
-    }
-
-
-def ask(job_status: ModuleType, job_id: str = JOB.key.job_id, **caller: Any) -> tuple[int, Any, dict[str, str]]:
-    answer = job_status.handler(event(job_id, **caller), None)
-    assert set(answer) == {"statusCode", "headers", "body"}
-    return answer["statusCode"], json.loads(answer["body"]), answer["headers"]
+def ask(job_status: ModuleType, job_id: str = JOB.key.job_id, **request: Any) -> tuple[int, Any, dict[str, str]]:
+    return lambda_events.ask(job_status, job_id, **request)
 
 
 def test_a_submitted_job(job_status: ModuleType, ledger: JobLedger, output: Output) -> None:
@@ -152,6 +117,60 @@ def test_a_failed_job_says_why(job_status: ModuleType, ledger: JobLedger) -> Non
         "error": {"code": "INVALID_REQUEST", "message": "Stationen „Ö“ finns inte."},
     }
     assert "Retry-After" not in headers
+
+
+def test_a_job_that_was_given_back_has_not_started(job_status: ModuleType, ledger: JobLedger) -> None:
+    ledger.record([JOB])
+    ledger.claim([MINE], SUBMITTED + 1_000, SUBMITTED + 60_000)
+    ledger.release([MINE])
+
+    _, view, headers = ask(job_status)
+
+    assert (view["status"], headers["Retry-After"]) == ("SUBMITTED", "1")
+    assert "startedAt" not in view
+
+
+def test_a_job_that_was_brought_back_shows_its_failure_no_longer(
+    job_status: ModuleType, ledger: JobLedger
+) -> None:
+    ledger.record([JOB])
+    ledger.abort(JOB.key, JobError("ABORTED", "No."), SUBMITTED)
+    failed = ledger.get(JOB.key)
+    assert failed is not None
+    ledger.reopen(failed, SUBMITTED, SUBMITTED + 10)
+
+    view = ask(job_status)[1]
+
+    assert set(view) == {"jobId", "jobType", "status", "submittedAt"}
+
+
+def test_a_cancelled_job_says_when(job_status: ModuleType, ledger: JobLedger) -> None:
+    ledger.record([JOB])
+    ledger.claim([MINE], SUBMITTED + 1_000, SUBMITTED + 60_000)
+    ledger.cancel(JOB.key, SUBMITTED + 2_000)
+
+    _, view, headers = ask(job_status)
+
+    assert view == {
+        "jobId": JOB.key.job_id,
+        "jobType": "scripted",
+        "status": "CANCELLED",
+        "submittedAt": SUBMITTED_TEXT,
+        "startedAt": "2026-09-21T14:13:21.123Z",
+        "endedAt": "2026-09-21T14:13:22.123Z",
+    }
+    assert "Retry-After" not in headers
+
+
+def test_a_job_that_was_cancelled_before_it_was_recorded_has_no_type(
+    job_status: ModuleType, ledger: JobLedger, now_ms: int
+) -> None:
+    key = JobKey(ANN, gateway_id(ANN, now_ms))
+    ledger.record_cancelled(key, now_ms, now_ms + 1)
+
+    view = ask(job_status, key.job_id)[1]
+
+    assert set(view) == {"jobId", "status", "submittedAt", "endedAt"}
 
 
 def test_a_fresh_id_of_the_gateway_is_submitted_before_it_is_on_record(
@@ -271,5 +290,5 @@ def test_every_caller_gets_a_url_of_the_same_session(job_status: ModuleType, led
 def test_logs_name_no_one(job_status: ModuleType, output: Output) -> None:
     ask(job_status, "unknown-client-token")
 
-    assert [line["message"] for line in output.logs] == ["not found"]
+    assert [(line["message"], line["status"]) for line in output.logs] == [("refused", 404)]
     assert JobKey(ANN, "x").owner not in output.text

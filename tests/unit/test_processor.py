@@ -9,29 +9,17 @@ from sluice_core.executors import read_work_message
 from sluice_core.jobs import JobKey, JobStatus, StoredResult, Submission
 from sluice_core.ledger import Attempt
 from unit.lambda_events import ANN, BEN, handle, ids, job, request_record, sqs_record
-from unit.workloads_for_tests import SETTING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import ModuleType
 
     from sluice_core.jobs import Job
     from sluice_core.ledger import JobLedger
-    from unit.conftest import ClientMaker, Output, WorkQueue
+    from unit.conftest import ClientMaker
+    from unit.resources import Output, WorkQueue
 
 NOW = 1_790_000_000_000
 SECRET = "hunter2-secret"
-
-
-@pytest.fixture
-def processor(load: Callable[..., ModuleType], table: str, work_queue: WorkQueue) -> ModuleType:
-    return load(
-        "processor",
-        JOB_TABLE=table,
-        RETENTION_SECONDS="604800",
-        WORK_QUEUE_URL=work_queue.url,
-        WORKLOADS=f"weather-report=sluice_core.weather:WeatherReport,{SETTING}",
-    )
 
 
 def row(ledger: JobLedger, job_id: str, owner: str = ANN) -> Job:
@@ -89,15 +77,32 @@ def test_a_repeated_delivery_is_dispatched_again_while_it_may_not_have_been(
     # When SQS delivers its message again
     assert handle(processor, record) == []
 
-    # Then it is dispatched, and counted as a duplicate
+    # Then it is dispatched, and counted as neither a new job nor another submission
     assert work_queue.job_ids() == ["again".ljust(16, "-")]
-    assert output.values("SubmissionsDuplicate") == [1]
+    assert output.values("SubmissionsDuplicate") == []
     assert output.values("SubmissionsRecorded") == []
 
 
+def test_another_submission_under_its_token_starts_nothing(
+    processor: ModuleType, ledger: JobLedger, work_queue: WorkQueue, output: Output
+) -> None:
+    # Given a job on record whose client submitted it once more a second later
+    ledger.record([job("again", n=1)])
+    before = row(ledger, "again")
+    again = request_record("again", {"jobType": "scripted", "parameters": {"n": 1}}, at=NOW + 1_000)
+
+    # When that comes, then the job is left to the request that recorded it
+    assert handle(processor, again) == []
+    assert work_queue.receive() == []
+    assert row(ledger, "again") == before
+    assert output.values("SubmissionsDuplicate") == [1]
+    assert output.values("SubmissionsRecorded") == output.values("SubmissionsConflicting") == []
+
+
 @pytest.mark.parametrize("end", ["running", "completed"])
-def test_a_duplicate_of_a_job_under_way_or_ended_is_only_acknowledged(
-    processor: ModuleType, ledger: JobLedger, work_queue: WorkQueue, output: Output, end: str
+@pytest.mark.parametrize("later_ms", [0, 1_000])
+def test_a_repetition_of_a_job_under_way_or_ended_is_only_acknowledged(
+    processor: ModuleType, ledger: JobLedger, work_queue: WorkQueue, end: str, later_ms: int
 ) -> None:
     # Given a job that runs, or has ended
     done = job("done", n=1)
@@ -109,12 +114,12 @@ def test_a_duplicate_of_a_job_under_way_or_ended_is_only_acknowledged(
     before = row(ledger, "done")
 
     # When its request comes once more
-    assert handle(processor, scripted("done", n=1)) == []
+    repetition = request_record("done", {"jobType": "scripted", "parameters": {"n": 1}}, at=NOW + later_ms)
+    assert handle(processor, repetition) == []
 
     # Then nothing happens
     assert row(ledger, "done") == before
     assert work_queue.receive() == []
-    assert output.values("SubmissionsDuplicate") == [1]
 
 
 def test_the_same_token_twice_in_one_batch_is_one_job(
@@ -126,19 +131,6 @@ def test_the_same_token_twice_in_one_batch_is_one_job(
 
     assert work_queue.job_ids() == ["other".ljust(16, "-"), "twice".ljust(16, "-")]
     assert output.values("SubmissionsRecorded") == [1, 1]
-
-
-def test_the_same_token_with_other_parameters_starts_nothing(
-    processor: ModuleType, ledger: JobLedger, work_queue: WorkQueue
-) -> None:
-    handle(processor, scripted("token", n=1))
-    assert len(work_queue.receive()) == 1
-    before = row(ledger, "token")
-
-    assert handle(processor, scripted("token", n=2)) == []
-
-    assert work_queue.receive() == []
-    assert row(ledger, "token") == before
 
 
 def test_the_same_token_of_two_owners_is_two_jobs(

@@ -10,6 +10,7 @@ from unit.lambda_events import ANN, request_record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from threading import Event
 
     from sluice_core.jobs import Submission
 
@@ -26,8 +27,8 @@ class Copy:
         "additionalProperties": False,
     }
 
-    def run(self, job_id: str, parameters: Mapping[str, Any]) -> WorkResult:
-        return WorkResult(f"{job_id} {dict(parameters)}".encode(), "text/plain", "txt")
+    def run(self, job_id: str, parameters: Mapping[str, Any], stop: Event) -> WorkResult:
+        return WorkResult(f"{job_id} {dict(parameters)} {stop}".encode(), "text/plain", "txt")
 
 
 WEATHER = load_workloads(DEFAULT_WORKLOADS)
@@ -54,6 +55,23 @@ def test_a_whole_request() -> None:
     assert submission.job_type == "weather-report"
     assert submission.parameters == {"records": 3, "station": "Åre"}
     assert submission.submitted_at == NOW
+    assert submission.request_id == "request-1"
+
+
+def test_the_request_s_id_is_no_part_of_what_was_asked_for() -> None:
+    first, second = (
+        SubmissionParser(WEATHER).parse(request_record(TOKEN, {}, request_id=request_id)) for request_id in "ab"
+    )
+
+    assert (first.request_id, second.request_id) == ("a", "b")
+    assert first.digest == second.digest
+
+
+def test_a_request_of_a_gateway_that_names_no_id_is_taken_all_the_same() -> None:
+    record = request_record(TOKEN, {})
+    del record["messageAttributes"]["requestId"]
+
+    assert SubmissionParser(WEATHER).parse(record).request_id == ""
 
 
 @pytest.mark.parametrize("body", [{}, {"parameters": {}}, {"jobType": "weather-report"}, {"clientToken": TOKEN}])
@@ -98,6 +116,7 @@ def test_a_refusal_names_the_rule_and_never_the_value(body: Any, complaint: str)
     # What is left is enough to record the failure, without the payload
     assert (refused.submission.key.owner, refused.submission.key.job_id) == (ANN, TOKEN)
     assert refused.submission.submitted_at == NOW
+    assert refused.submission.request_id == "request-1"
     assert refused.submission.job_type == "weather-report"
     assert refused.submission.parameters == {}
 
@@ -193,3 +212,9 @@ def test_the_body_cannot_say_whose_job_it_is() -> None:
     refused = refusal({"owner": "someone-else"})
 
     assert refused.submission.key.owner == ANN
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_what_only_python_takes_for_a_number_is_not_json(number: str) -> None:
+    with pytest.raises(InvalidRequest, match="the body is not JSON"):
+        SubmissionParser(WEATHER).parse(request_record("a-job", f'{{"parameters": {{"workSeconds": {number}}}}}'))

@@ -11,14 +11,15 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
+from sluice_core.clients import S3_CONFIG
 from sluice_core.jobs import JobKey, StoredResult
-from sluice_core.results import DOWNLOAD_SECONDS, S3_CONFIG, DownloadSigner, ResultWriter
+from sluice_core.results import DOWNLOAD_SECONDS, DownloadSigner, ResultWriter
 from sluice_core.workloads import WorkResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from unit.conftest import Bucket
+    from unit.resources import Bucket
 
 KEY = JobKey("ann", "my-client-token-0001")
 REPORT = WorkResult("höhe,1\r\n".encode(), "text/csv; charset=utf-8", "csv")
@@ -82,6 +83,38 @@ def test_attempts_do_not_overwrite_each_other(writer: ResultWriter, bucket: Buck
 
     assert bucket.read(first.object_key) == REPORT.body
     assert bucket.read(second.object_key) == b"other"
+
+
+def test_a_result_that_came_too_late_is_deleted_alone(writer: ResultWriter, bucket: Bucket) -> None:
+    kept, late = (writer.put(KEY, attempt, REPORT) for attempt in ("attempt-1", "attempt-2"))
+
+    writer.delete(late)
+    writer.delete(late)  # and once more does no harm
+
+    assert bucket.keys() == [kept.object_key]
+
+
+def test_what_dead_attempts_left_is_deleted_and_the_result_kept(writer: ResultWriter, bucket: Bucket) -> None:
+    # Given three attempts' objects, and those of jobs whose names begin the same or are another owner's
+    left = [writer.put(KEY, f"attempt-{n}", REPORT) for n in range(3)]
+    others = [JobKey("ann", KEY.job_id + "2"), JobKey("anna", KEY.job_id), JobKey("ben", KEY.job_id)]
+    elsewhere = [writer.put(key, "attempt-0", REPORT) for key in others]
+
+    # When the job has ended with one of them
+    assert writer.delete_others(KEY, left[1]) == 2
+
+    # Then only that one is left of it, and nothing of the others has gone
+    assert bucket.keys() == sorted(one.object_key for one in [left[1], *elsewhere])
+    # and once more there is nothing to do
+    assert writer.delete_others(KEY, left[1]) == 0
+
+
+def test_of_a_job_that_ended_without_a_result_nothing_is_kept(writer: ResultWriter, bucket: Bucket) -> None:
+    for n in range(2):
+        writer.put(KEY, f"attempt-{n}", REPORT)
+
+    assert writer.delete_others(KEY, None) == 2
+    assert bucket.keys() == []
 
 
 def test_anyone_with_the_url_may_download(writer: ResultWriter, signer: DownloadSigner, bucket: Bucket) -> None:

@@ -11,7 +11,7 @@ from sluice_core.problems import Problem
 from sluice_handlers.telemetry import Measurements, logger
 
 if TYPE_CHECKING:
-    from unit.conftest import Output
+    from unit.resources import Output
 
 CATALOGUE = [value for value in vars(metrics).values() if isinstance(value, Metric)]
 PROBLEMS = [value for value in vars(problems).values() if isinstance(value, Problem)]

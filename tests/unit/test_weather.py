@@ -9,6 +9,7 @@ import statistics
 import time
 from datetime import datetime, timedelta
 from itertools import pairwise
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import fastjsonschema
@@ -28,7 +29,7 @@ names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=1
 
 
 def body(parameters: Mapping[str, Any], job_id: str = "job-1") -> bytes:
-    return REPORT.run(job_id, parameters).body
+    return REPORT.run(job_id, parameters, Event()).body
 
 
 def report(job_id: str = "job-1", **parameters: Any) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def mean(document: Mapping[str, Any], name: str, *, month: str = "", hour: str =
 
 def refusal(parameters: Mapping[str, Any]) -> str:
     with pytest.raises(PermanentError) as caught:
-        REPORT.run("job-1", parameters)
+        REPORT.run("job-1", parameters, Event())
     assert caught.value.code == "INVALID_PARAMETERS"
     return caught.value.message
 
@@ -180,7 +181,7 @@ def test_awkward_names_survive() -> None:
 
 
 def test_csv_is_as_rfc_4180_has_it() -> None:
-    result = REPORT.run("job-1", {"format": "csv", "records": 3, "station": 'a"b'})
+    result = REPORT.run("job-1", {"format": "csv", "records": 3, "station": 'a"b'}, Event())
     lines = result.body.decode().split("\r\n")
 
     assert (result.content_type, result.extension) == ("text/csv; charset=utf-8", "csv")
@@ -191,7 +192,7 @@ def test_csv_is_as_rfc_4180_has_it() -> None:
 
 
 def test_json_states_its_units_and_what_it_was_made_for() -> None:
-    result = REPORT.run("job-1", {"station": "egll", "seed": 7})
+    result = REPORT.run("job-1", {"station": "egll", "seed": 7}, Event())
     document = json.loads(result.body)
 
     assert (result.content_type, result.extension) == ("application/json", "json")
@@ -208,7 +209,7 @@ def test_json_states_its_units_and_what_it_was_made_for() -> None:
 
 
 def test_ndjson_is_one_object_a_line() -> None:
-    result = REPORT.run("job-1", {"format": "ndjson", "records": 3})
+    result = REPORT.run("job-1", {"format": "ndjson", "records": 3}, Event())
 
     assert (result.content_type, result.extension) == ("application/x-ndjson", "ndjson")
     assert result.body.endswith(b"}\n")
@@ -267,6 +268,58 @@ def test_bytes_are_the_same_on_every_python_and_platform(parameters: dict[str, A
     assert hashlib.sha256(body(parameters)).hexdigest()[:16] == digest
 
 
+# --- the time it takes
+
+
+class Clock(Event):
+    """Notes how long it was waited for, and takes no time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited.append(timeout)
+        return self.is_set()
+
+
+@pytest.mark.parametrize("seconds", [0, 0.25, 45])
+def test_it_takes_the_time_it_is_told_to_and_gives_the_same_bytes(seconds: float) -> None:
+    clock = Clock()
+
+    result = REPORT.run("job-1", {"seed": 42, "workSeconds": seconds}, clock)
+
+    assert clock.waited == [seconds]
+    assert result.body == body({"seed": 42})
+
+
+def test_it_takes_no_time_unless_it_is_told_to() -> None:
+    clock = Clock()
+
+    REPORT.run("job-1", {}, clock)
+
+    assert clock.waited in ([], [0])
+
+
+def test_a_refusal_comes_before_the_wait() -> None:
+    clock = Clock()
+
+    with pytest.raises(PermanentError):
+        REPORT.run("job-1", {"workSeconds": 45, "records": 0}, clock)
+
+    assert clock.waited == []
+
+
+def test_told_to_stop_it_waits_no_longer() -> None:
+    stop = Event()
+    stop.set()
+    before = time.monotonic()
+
+    REPORT.run("job-1", {"workSeconds": 45}, stop)
+
+    assert time.monotonic() - before < 10
+
+
 # --- refusals
 
 
@@ -291,7 +344,12 @@ def test_bytes_are_the_same_on_every_python_and_platform(parameters: dict[str, A
         ("format", None, "format must be one of json, csv, ndjson"),
         ("seed", "7", "seed must be an integer from -9007199254740991 to 9007199254740991"),
         ("seed", 2**53, "seed must be an integer from -9007199254740991 to 9007199254740991"),
-        ("colour", "red", "unknown parameter 'colour'; allowed are station, records, format, seed"),
+        ("workSeconds", -0.1, "workSeconds must be a number from 0 to 45"),
+        ("workSeconds", 45.1, "workSeconds must be a number from 0 to 45"),
+        ("workSeconds", "1", "workSeconds must be a number from 0 to 45"),
+        ("workSeconds", math.nan, "workSeconds must be a number from 0 to 45"),
+        ("workSeconds", True, "workSeconds must be a number from 0 to 45"),
+        ("colour", "red", "unknown parameter 'colour'; allowed are station, records, format, seed, workSeconds"),
     ],
 )
 def test_a_refusal_names_the_parameter_and_what_is_allowed(name: str, value: Any, expected: str) -> None:

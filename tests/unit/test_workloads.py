@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from threading import Event
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -16,8 +17,8 @@ HERE = __name__
 class Echo:
     parameters_schema: ClassVar[Mapping[str, Any]] = {"type": "object"}
 
-    def run(self, job_id: str, parameters: Mapping[str, Any]) -> WorkResult:
-        return WorkResult(f"{job_id} {dict(parameters)}".encode(), "text/plain", "txt")
+    def run(self, job_id: str, parameters: Mapping[str, Any], stop: Event) -> WorkResult:
+        return WorkResult(f"{job_id} {dict(parameters)} {stop.is_set()}".encode(), "text/plain", "txt")
 
 
 class WithoutSchema:
@@ -45,7 +46,7 @@ def test_a_workload_of_one_s_own_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     # When it runs, then the result is its own
     assert sorted(workloads) == ["echo", "weather-report"]
-    assert workloads["echo"].run("j1", {}) == WorkResult(b"j1 {}", "text/plain", "txt")
+    assert workloads["echo"].run("j1", {}, Event()) == WorkResult(b"j1 {} False", "text/plain", "txt")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import MessageTypeDef
@@ -58,8 +58,10 @@ class DeadLetterQueue:
         self._sqs = sqs
         self.url = url
 
-    def read(self, *, seconds: float = _READING_S) -> Iterator[DeadLetter]:
+    def read(self, *, seconds: float = _READING_S) -> Generator[DeadLetter, None, None]:
         """Yield each message once, for as long as there are some and time is left; then show all again.
+
+        Close it (``contextlib.closing``) if it may not be read to its end.
 
         Whatever the reader deletes meanwhile is gone.
         """

@@ -74,7 +74,7 @@ class Position:
         except (binascii.Error, ValueError, TypeError, RecursionError):
             raise InvalidCursor("not a cursor") from None
         # Whoever can read this can seal what they like, so its content is checked all the same.
-        if seal != _seal(owner, status, [submitted_at, shown]) or not _is_position(submitted_at, shown):
+        if not _is_position(submitted_at, shown) or seal != _seal(owner, status, [submitted_at, shown]):
             raise InvalidCursor("not a cursor of this list")
         return cls(submitted_at, frozenset(shown))
 

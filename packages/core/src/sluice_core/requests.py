@@ -92,7 +92,7 @@ class SubmissionParser:
         request_id = record["messageAttributes"].get("requestId", {}).get("stringValue", "")
         refused = Submission(key, self._default_type, {}, submitted_at, request_id)
         try:
-            body = json.loads(record["body"])
+            body = json.loads(record["body"], parse_constant=_refuse_constant)
             self._validate(body)
         except (ValueError, RecursionError, fastjsonschema.JsonSchemaValueException) as error:
             raise InvalidRequest(refused, _explain(error)) from error
@@ -100,6 +100,11 @@ class SubmissionParser:
             raise InvalidRequest(refused, _TOO_DEEP)
         job_type, parameters = body.get("jobType", self._default_type), body.get("parameters", {})
         return Submission(key, job_type, parameters, submitted_at, request_id)
+
+
+def _refuse_constant(name: str) -> None:
+    """Refuse ``NaN`` and ``Infinity``, which Python's parser takes and JSON does not have."""
+    raise ValueError(name)
 
 
 def read_provenance(record: Mapping[str, Any]) -> tuple[JobKey, int]:

@@ -141,6 +141,9 @@ class WeatherReport:
                 raise _refusal(f"unknown parameter {name[:40]!r}; allowed are {', '.join(properties)}")
         try:
             self._validate(dict(parameters))
+            # Not a number is neither below the minimum nor above the maximum.
+            if not math.isfinite(parameters.get("workSeconds", 0)):
+                raise _refusal("workSeconds must be a number from 0 to 45")
             # JSON can carry half of a surrogate pair, which no encoding of text can.
             parameters.get("station", "").encode()
         except fastjsonschema.JsonSchemaValueException as error:

@@ -119,7 +119,7 @@ class _BatchRun:
 
         A job that kills its worker comes back with its whole batch. So what comes back is claimed one at a time,
         each only when those before it are settled, and those that were begun least often come first: the others
-        get through, and the culprit alone is left.
+        get through, message and all, and the culprit alone is left.
         """
         for task in self._claim(self._fresh):
             self._run(task)
@@ -130,6 +130,7 @@ class _BatchRun:
             for claimed in self._claim([task]):
                 self._run(claimed)
                 self._settle()
+            self._batch.acknowledge(task.attempt.key)
 
     def _least_begun_first(self, tasks: list[_Task]) -> list[_Task]:
         if not tasks:

@@ -68,6 +68,19 @@ class Batch:
         for record in self._messages.pop(key, []):
             self._leave(record, round(seconds))
 
+    def acknowledge(self, key: JobKey) -> None:
+        """Delete a job's messages now, unless they are left in the queue: this process may not live to its end."""
+        records = self._messages.pop(key, [])
+        for start in range(0, len(records), _CALL_ENTRIES):
+            entries = [
+                {"Id": str(n), "ReceiptHandle": record["receiptHandle"]}
+                for n, record in enumerate(records[start : start + _CALL_ENTRIES])
+            ]
+            try:
+                self._sqs.delete_message_batch(QueueUrl=self._queue_url, Entries=entries)  # type: ignore[arg-type]
+            except (ClientError, BotoCoreError) as error:
+                logger.warning("not deleted yet", error=type(error).__name__, messages=len(entries))
+
     def extend(self, seconds: int) -> None:
         """Hide all messages for so long from now, while the invocation goes on."""
         self._change_visibility([(record["receiptHandle"], seconds) for record in self._records])

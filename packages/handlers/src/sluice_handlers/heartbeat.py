@@ -44,7 +44,8 @@ class Heartbeat:
         self._ledger = ledger
         self._batch = batch
         self._context = context
-        self._held: dict[Attempt, threading.Event] = {}
+        self._stops: dict[Attempt, threading.Event] = {}
+        self._held: set[Attempt] = set()
         self._lost: dict[Attempt, Write] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat_until_ended, name="heartbeat", daemon=True)
@@ -66,11 +67,13 @@ class Heartbeat:
 
     def hold(self, attempt: Attempt) -> threading.Event:
         """Renew an attempt's lease from now on; the event is set once its job is lost."""
-        return self._held.setdefault(attempt, threading.Event())
+        if attempt not in self._lost:
+            self._held.add(attempt)
+        return self._stops.setdefault(attempt, threading.Event())
 
     def let_go(self, attempt: Attempt) -> None:
         """Renew an attempt's lease no longer: it has ended or is given back."""
-        self._held.pop(attempt, None)
+        self._held.discard(attempt)
 
     def loss(self, attempt: Attempt) -> Write | None:
         """Return the refusal that says who has the job now, or None while it is ours as far as we know."""
@@ -95,7 +98,7 @@ class Heartbeat:
         self._batch.extend(_VISIBLE_AFTER_S)
 
     def _lose(self, attempt: Attempt, write: Write) -> None:
-        stop = self._held.pop(attempt, None)
-        if stop is not None:  # else it ended by itself between the snapshot and the renewal
+        if attempt in self._held:  # else it ended by itself between the snapshot and the renewal
             self._lost[attempt] = write
-            stop.set()
+            self._held.discard(attempt)
+            self._stops[attempt].set()

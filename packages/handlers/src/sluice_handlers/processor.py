@@ -23,7 +23,7 @@ from sluice_handlers.telemetry import Measurements, logger
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sluice_core.jobs import Job, Submission
+    from sluice_core.jobs import Job, JobKey, Submission
 
 _parser = SubmissionParser(load_workloads(os.environ["WORKLOADS"]))
 _ledger = JobLedger(clients.dynamodb(), os.environ["JOB_TABLE"], retention_s=int(os.environ["RETENTION_SECONDS"]))
@@ -53,9 +53,11 @@ class _Intake:
     def __init__(self, batch: Batch, measured: Measurements) -> None:
         self._batch = batch
         self._measured = measured
-        self._submissions: list[Submission] = []
+        self._submissions: dict[JobKey, Submission] = {}
         self._repetitions: list[Submission] = []
         self._rejections: list[InvalidRequest] = []
+        # What stands in the ledger under a key now, if that is known.
+        self._on_record: dict[JobKey, Submission | Job | None] = {}
 
     def parse(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Read the messages; what no gateway of ours wrote is left for the dead-letter queue."""
@@ -70,13 +72,16 @@ class _Intake:
                 self._batch.add(error.submission.key, record)
                 self._rejections.append(error)
             else:
-                is_first = self._batch.add(submission.key, record)
-                (self._submissions if is_first else self._repetitions).append(submission)
+                self._batch.add(submission.key, record)
+                if self._submissions.setdefault(submission.key, submission) is not submission:
+                    self._repetitions.append(submission)
 
     def record(self) -> list[Submission]:
         """Enter the jobs in the ledger and return those whose work may start."""
         startable = []
-        for submission, write in zip(self._submissions, _ledger.record(self._submissions), strict=True):
+        submissions = list(self._submissions.values())
+        for submission, write in zip(submissions, _ledger.record(submissions), strict=True):
+            self._on_record[submission.key] = submission if write.is_written else write.job
             if write.is_written:
                 self._measured.add(metrics.SUBMISSIONS_RECORDED, job_type=submission.job_type)
                 logger.info("recorded", jobId=submission.key.job_id, jobType=submission.job_type)
@@ -123,23 +128,23 @@ class _Intake:
 
     def compare_repetitions(self) -> None:
         """Look at what came under a token that this batch had already: the same again, or something else."""
-        first = {submission.key: submission for submission in self._submissions}
         for submission in self._repetitions:
-            if submission.digest == first[submission.key].digest:
+            on_record = self._on_record[submission.key]
+            if on_record is None:
+                continue  # its message comes again with the first one's
+            if on_record.digest != submission.digest:
+                self._report_conflict(submission, on_record)
+            elif on_record.submitted_at != submission.submitted_at:
                 self._report_duplicate(submission)
-            else:
-                self._note_conflict(submission)
 
     def _report_duplicate(self, submission: Submission) -> None:
         self._measured.add(metrics.SUBMISSIONS_DUPLICATE, job_type=submission.job_type)
         logger.info("duplicate", jobId=submission.key.job_id, jobType=submission.job_type)
 
-    def _report_conflict(self, submission: Submission, job: Job) -> None:
-        if job.digest:  # else it was cancelled before it was recorded, and nobody knows what it asked for
-            self._note_conflict(submission)
-
-    def _note_conflict(self, submission: Submission) -> None:
+    def _report_conflict(self, submission: Submission, on_record: Submission | Job) -> None:
         """Let the job show that its token was used for something else; its client looks there."""
+        if not on_record.digest:
+            return  # cancelled before it was recorded: nobody knows what it asked for
         self._measured.add(metrics.SUBMISSIONS_CONFLICTING)
         logger.warning("conflicting", jobId=submission.key.job_id)
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -51,11 +52,15 @@ def handler(_event: object, context: LambdaContext) -> dict[str, int]:
     """Look through both dead-letter queues; return how many messages were read and how many jobs were ended."""
     with Measurements() as measured:
         sweep = _Sweep(measured)
-        for queue, read, error in ((_work, _read_work, _WORKER_LOST), (_requests, _read_request, _NOT_PROCESSED)):
-            seconds = (context.get_remaining_time_in_millis() - _RESERVE_MS) / 1000
-            jobs = (job for letter in queue.read(seconds=seconds) if (job := sweep.read(letter, read)))
-            while batch := list(islice(jobs, _BATCH)):
-                sweep.end(batch, error)
+        for queues_left, queue, read, error in (
+            (2, _work, _read_work, _WORKER_LOST),
+            (1, _requests, _read_request, _NOT_PROCESSED),
+        ):
+            seconds = (context.get_remaining_time_in_millis() - _RESERVE_MS) / 1000 / queues_left
+            with closing(queue.read(seconds=seconds)) as letters:
+                jobs = (job for letter in letters if (job := sweep.read(letter, read)))
+                while batch := list(islice(jobs, _BATCH)):
+                    sweep.end(batch, error)
     return {"read": sweep.messages, "ended": sweep.ended}
 
 
@@ -84,7 +89,12 @@ class _Sweep:
         for key, job in by_key.items():
             if key not in rows and error is _NOT_PROCESSED and _ledger.record_failed(job, error, now).is_written:
                 self._report(job, error)
-        still_open = [key for key, row in rows.items() if row.status.is_open]
+        still_open = [
+            key
+            for key, row in rows.items()
+            # Another request under the same token may be set aside; that says nothing of this job.
+            if row.status.is_open and row.submitted_at in {job.submitted_at for job in jobs if job.key == key}
+        ]
         for key, write in zip(still_open, _ledger.expire(still_open, error, now), strict=True):
             if write.is_written:
                 self._report(by_key[key], error)
