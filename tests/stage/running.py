@@ -7,13 +7,14 @@ import contextlib
 import functools
 import json
 import os
+import secrets
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 from sluice_harness.client import sign_in
-from sluice_harness.description import ROOT
+from sluice_harness.description import ROOT, User
 from sluice_harness.local_stage import LocalStage
 
 if TYPE_CHECKING:
@@ -84,6 +85,15 @@ class Person:
         """GET one job."""
         return self.get(f"{self.api_url}/job-status/{job_id}", **query)
 
+    def list(self, **query: str) -> httpx.Response:
+        """GET a page of jobs."""
+        return self.get(f"{self.api_url}/job-status", **query)
+
+    def cancel(self, job_id: str, **query: str) -> httpx.Response:
+        """POST a cancellation."""
+        url = f"{self.api_url}/cancel-job/{job_id}"
+        return self.http.post(url, params=query or None, headers={"Authorization": self.id_token})
+
     def ended(self, job_id: str, within: float = PATIENCE_S) -> dict[str, Any]:
         """Follow a job to its end state."""
 
@@ -94,18 +104,38 @@ class Person:
 
         return until(look, f"job {job_id} ends", within)
 
+    def reached(self, job_id: str, status: str) -> dict[str, Any]:
+        """Follow a job until it stands at a status."""
+
+        def look() -> dict[str, Any] | None:
+            shown: dict[str, Any] = self.status(job_id).json()
+            return shown if shown["status"] == status else None
+
+        return until(look, f"job {job_id} is {status}")
+
 
 @dataclass
 class RunningStage:
     """A deployed stage, its boto3 clients and what its tests ask of it."""
 
+    name: str
     description: StageDescription
     local: LocalStage
     open_until_end: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def person(self, username: str) -> Person:
         """Sign a user in."""
-        user = next(user for user in self.description.users if user.username == username)
+        return self._signed_in(next(user for user in self.description.users if user.username == username))
+
+    def newcomer(self, username: str) -> Person:
+        """Add a user of the stage's, who has no jobs yet, and sign them in."""
+        user = User(username, f"{secrets.token_urlsafe(18)}aA1!", [])
+        cognito, pool = self.client("cognito-idp"), self.description.userPoolId
+        cognito.admin_create_user(UserPoolId=pool, Username=username, MessageAction="SUPPRESS")
+        cognito.admin_set_user_password(UserPoolId=pool, Username=username, Password=user.password, Permanent=True)
+        return self._signed_in(user)
+
+    def _signed_in(self, user: User) -> Person:
         tokens = sign_in(self.description, user)
         http = self.open_until_end.enter_context(httpx.Client(timeout=30))
         return Person(self.description.apiUrl, tokens["IdToken"], tokens["AccessToken"], http)
@@ -163,10 +193,11 @@ class RunningStage:
         until(lambda: not any(map(self.depth, self.queue_urls)), "the queues are empty", within)
 
     @contextlib.contextmanager
-    def quick_redelivery(self, seconds: int = 5) -> Iterator[None]:
-        """Deliver messages that were left in a queue again soon, instead of after several minutes."""
+    def quick_redelivery(self, seconds: int = 5, *urls: str) -> Iterator[None]:
+        """Deliver messages whose consumer died or failed again soon, instead of after several minutes."""
         sqs, queues = self.client("sqs"), self.description.queues
-        urls, name = [queues.request.url, queues.work.url], "VisibilityTimeout"
+        name = "VisibilityTimeout"
+        urls = urls or (queues.request.url, queues.work.url)
         before = {
             url: sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name] for url in urls
         }
@@ -207,13 +238,29 @@ class RunningStage:
         )
 
     @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Keep the processor from taking requests off their queue."""
-        self.set_mapping(self.description.functions.processor, enabled=False)
+    def stopped(self, function: str) -> Iterator[None]:
+        """Keep a function from taking messages off its queue; what it has begun it ends."""
+        self.set_mapping(function, enabled=False)
         try:
             yield
         finally:
-            self.set_mapping(self.description.functions.processor, enabled=True)
+            self.set_mapping(function, enabled=True)
+
+    def paused(self) -> contextlib.AbstractContextManager[None]:
+        """Keep the processor from taking requests off their queue."""
+        return self.stopped(self.description.functions.processor)
+
+    def unworked(self) -> contextlib.AbstractContextManager[None]:
+        """Keep the batch simulator from taking work off its queue."""
+        return self.stopped(self.description.functions.batchSimulator)
+
+    def sweep(self) -> dict[str, int]:
+        """Run the sweeper now, not within the minute, and return what it says that it did."""
+        answer = self.client("lambda").invoke(FunctionName=self.description.functions.sweeper, Payload=b"{}")
+        said = json.load(answer["Payload"])
+        assert "FunctionError" not in answer, said
+        done: dict[str, int] = said
+        return done
 
     def log_lines(self, function: str, since_ms: int = 0) -> list[str]:
         """Return what a function has logged since then."""
@@ -229,7 +276,7 @@ def deployed(name: str, assembly: Path) -> Iterator[RunningStage]:
     """Bring up a stage of its own, named so that no other process's can be the same."""
     unique = f"test-{name}-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}-{os.getpid()}"
     with LocalStage(unique) as local, contextlib.ExitStack() as stack:
-        yield RunningStage(local.deploy(assembly), local, stack)
+        yield RunningStage(unique, local.deploy(assembly), local, stack)
     log = ROOT / "build" / "logs" / f"{unique}.log"
     if not log.stat().st_size:  # what the engine had to say is kept
         log.unlink()

@@ -1,22 +1,21 @@
 """Every function may do what it needs and nothing else: without any one of its grants it fails, with it it works.
 
-What cannot be shown here, because the engine acts by itself and not with the function's role: writing logs and
-traces (all that the authorizer's role may do, so that function has no case), and receiving and deleting the
-messages of an event source mapping.
+This is the way from submission to result, and what clients call; `test_grants_recovery` has what comes after
+failures. What cannot be shown here, because the engine acts by itself and not with the function's role: writing
+logs and traces (all that the authorizer's role may do, so that function has no case), receiving and deleting the
+messages of an event source mapping, and reading a table's stream.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from stage.answers import assert_problem
-from stage.running import until
+from stage.grants import assert_denied, role_named, role_of, trusting, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,59 +39,12 @@ def ann(stage: RunningStage) -> Person:
     return stage.person("ann")
 
 
-@contextlib.contextmanager
-def without(stage: RunningStage, role: str, action: str) -> Iterator[None]:
-    """Take one action out of a role's policies, and put it back."""
-    iam = stage.client("iam")
-    taken = []
-    for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
-        document = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
-        kept = [reduced for one in document["Statement"] if (reduced := _without_action(one, action))]
-        if kept != document["Statement"]:
-            taken.append((name, document))
-            iam.delete_role_policy(RoleName=role, PolicyName=name)
-            if kept:
-                smaller = {**document, "Statement": kept}
-                iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(smaller))
-    assert taken, f"{role} has no grant of {action}"
-    try:
-        yield
-    finally:
-        for name, document in taken:
-            iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(document))
-
-
-def _without_action(statement: dict[str, Any], action: str) -> dict[str, Any] | None:
-    actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
-    kept = [one for one in actions if one != action]
-    return {**statement, "Action": kept} if kept else None
-
-
-def role_of(stage: RunningStage, function: str) -> str:
-    arn: str = stage.client("lambda").get_function_configuration(FunctionName=function)["Role"]
-    return arn.rpartition("/")[2]
-
-
-def role_named(stage: RunningStage, part: str) -> str:
-    """Find a role that belongs to no function."""
-    pages = stage.client("iam").get_paginator("list_roles").paginate()
-    (name,) = [role["RoleName"] for page in pages for role in page["Roles"] if part in role["RoleName"]]
-    return str(name)
-
-
 def restart(stage: RunningStage, function: str) -> None:
     """Make the next invocation a cold start: some functions keep what they were once allowed."""
     lambda_ = stage.client("lambda")
     variables = lambda_.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
     changed = {**variables, "RESTARTED": str(time.time_ns())}
     lambda_.update_function_configuration(FunctionName=function, Environment={"Variables": changed})
-
-
-def assert_denied(stage: RunningStage, function: str, since_ms: int) -> None:
-    until(
-        lambda: any("AccessDenied" in line for line in stage.log_lines(function, since_ms)),
-        f"{function} has logged a denial",
-    )
 
 
 def completes(person: Person, stage: RunningStage, job_id: str) -> bool:
@@ -141,6 +93,82 @@ def test_a_processor_that_may_not_read_fails_on_a_duplicate(stage: RunningStage,
     stage.drained()
 
 
+def test_a_processor_that_may_not_update_fails_on_a_conflict(stage: RunningStage, ann: Person) -> None:
+    # Given a job, and a processor that may not note at it that its token was used for something else
+    job_id = ann.accepted({"clientToken": next(TOKENS), "parameters": {"records": 1}})
+    assert completes(ann, stage, job_id)
+    processor = stage.description.functions.processor
+    since_ms = time.time_ns() // 1_000_000
+    with without(stage, role_of(stage, processor), "dynamodb:UpdateItem"):
+        # When that happens, then the function is denied
+        ann.accepted({"clientToken": job_id, "parameters": {"records": 2}})
+        assert_denied(stage, processor, since_ms)
+        assert "conflicts" not in ann.status(job_id).json()
+
+    # And when the grant is back, the conflict is noted
+    stage.drained()
+    assert len(ann.status(job_id).json()["conflicts"]) == 1
+
+
+@pytest.mark.parametrize("action", ["dynamodb:Query", "dynamodb:BatchGetItem"])
+def test_a_status_function_that_may_not_list_answers_a_problem(
+    stage: RunningStage, ann: Person, action: str
+) -> None:
+    # Given a job, and a status function that may not read the index, or the rows it leads to
+    assert completes(ann, stage, ann.accepted({}))
+    function = stage.description.functions.jobStatus
+    since_ms = time.time_ns() // 1_000_000
+    with without(stage, role_of(stage, function), action):
+        answer = ann.list()
+        assert_denied(stage, function, since_ms)
+
+    # Then the answer gives nothing away, and the next one is right again
+    assert_problem(answer, 502, "internal-error", stage, default=True)
+    assert ann.list().json()["jobs"]
+
+
+@pytest.mark.parametrize("action", ["dynamodb:GetItem", "dynamodb:PartiQLUpdate"])
+def test_a_cancel_function_without_a_grant_cancels_nothing(stage: RunningStage, ann: Person, action: str) -> None:
+    # Given a job that waits, and a cancel function that may not read it, or not end it
+    function = stage.description.functions.cancelJob
+    with stage.unworked():
+        job_id = ann.accepted({"clientToken": next(TOKENS), "parameters": {"records": 1}})
+        stage.recorded(ann.sub, job_id)
+        since_ms = time.time_ns() // 1_000_000
+        with without(stage, role_of(stage, function), action):
+            answer = ann.cancel(job_id)
+            assert_denied(stage, function, since_ms)
+
+        # Then the answer gives nothing away, and the job is as it was
+        assert_problem(answer, 502, "internal-error", stage, default=True)
+        assert ann.status(job_id).json()["status"] == "SUBMITTED"
+
+        # And with the grant it is cancelled
+        assert ann.cancel(job_id).json()["status"] == "CANCELLED"
+    stage.drained()
+
+
+def test_a_cancel_function_that_may_not_record_cancels_nothing_unrecorded(
+    stage: RunningStage, ann: Person
+) -> None:
+    # Given a job whose request waits, and a cancel function that may not enter it in the table
+    function = stage.description.functions.cancelJob
+    with stage.paused():
+        job_id = ann.accepted({})
+        since_ms = time.time_ns() // 1_000_000
+        with without(stage, role_of(stage, function), "dynamodb:PartiQLInsert"):
+            answer = ann.cancel(job_id)
+            assert_denied(stage, function, since_ms)
+
+        # Then the answer gives nothing away, and the job waits
+        assert_problem(answer, 502, "internal-error", stage, default=True)
+        assert ann.status(job_id).json()["status"] == "SUBMITTED"
+
+        # And with the grant it is cancelled
+        assert ann.cancel(job_id).json()["status"] == "CANCELLED"
+    stage.drained()
+
+
 def test_a_status_function_that_may_not_read_answers_a_problem(stage: RunningStage, ann: Person) -> None:
     # Given a job, and a status function that may not read the table
     job_id = ann.accepted({})
@@ -174,20 +202,6 @@ def test_a_status_function_that_may_not_assume_its_role_answers_a_problem(
     # Then the answer gives nothing away, and the next one is right again
     assert_problem(answer, 502, "internal-error", stage, default=True)
     assert ann.status(job_id).json()["status"] == "COMPLETED"
-
-
-@contextlib.contextmanager
-def trusting(stage: RunningStage, role: str, principal: dict[str, str]) -> Iterator[None]:
-    """Let a role be assumed by someone else meanwhile."""
-    iam = stage.client("iam")
-    before = iam.get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"]
-    (statement,) = before["Statement"]
-    other = {**before, "Statement": [{**statement, "Principal": principal}]}
-    iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(other))
-    try:
-        yield
-    finally:
-        iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(before))
 
 
 def test_a_download_role_that_may_not_read_makes_urls_that_open_nothing(stage: RunningStage, ann: Person) -> None:

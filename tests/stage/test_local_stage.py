@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -17,10 +16,20 @@ from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 from sluice_harness.description import ROOT, description_path
 from sluice_harness.local_stage import LocalStage, StageError
+from stage.processes import (
+    LOOPBACK,
+    bound_addresses,
+    children_of,
+    command,
+    engine_of,
+    is_open,
+    parent_of,
+    processes,
+    working_in,
+)
 from stage.running import RunningStage, deployed, until
 
 if TYPE_CHECKING:
@@ -28,10 +37,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.xdist_group("broken_stage")
 
-PROC = Path("/proc")
-LISTENING = "0A"
-UNCONNECTED = "07"
-LOOPBACK = {"0100007F", "00000000000000000000000001000000"}
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
 
 
@@ -88,59 +93,6 @@ def described(stage: OwnedStage) -> str:
 
     until(look, f"{stage.name} is up", 180)
     return str(json.loads(stage.description_file.read_text())["endpointUrl"])
-
-
-# What Linux says of processes
-
-
-def processes() -> list[int]:
-    return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
-
-
-def parent_of(pid: int) -> int | None:
-    with contextlib.suppress(OSError):
-        return int((PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
-    return None
-
-
-def command(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        return (PROC / str(pid) / "cmdline").read_text(errors="replace")
-    return ""
-
-
-def working_in(folder: str) -> list[int]:
-    """Return the processes that have a folder in their command line, environment or working directory."""
-    return [pid for pid in processes() if pid != os.getpid() and _mentions(pid, folder)]
-
-
-def _mentions(pid: int, text: str) -> bool:
-    place = PROC / str(pid)
-    with contextlib.suppress(OSError):
-        said = command(pid) + str((place / "cwd").readlink()) + (place / "environ").read_text(errors="replace")
-        return text in said
-    return False
-
-
-def bound_addresses(pid: int) -> set[str]:
-    """Return the addresses, as the kernel writes them, on which a process takes connections or datagrams."""
-    own = set()
-    for descriptor in (PROC / str(pid) / "fd").iterdir():
-        with contextlib.suppress(OSError):
-            own.add(str(descriptor.readlink()))
-    found = set()
-    for table in ("tcp", "tcp6", "udp", "udp6"):
-        for line in (PROC / str(pid) / "net" / table).read_text().splitlines()[1:]:
-            fields = line.split()
-            if f"socket:[{fields[9]}]" in own and fields[3] in {LISTENING, UNCONNECTED}:
-                found.add(fields[1].partition(":")[0])
-    return found
-
-
-def is_open(endpoint: str) -> bool:
-    url = httpx.URL(endpoint)
-    with socket.socket() as probe:
-        return probe.connect_ex((url.host, url.port or 80)) == 0
 
 
 # The end
@@ -230,7 +182,7 @@ def test_the_description_says_all_that_tools_need(two: tuple[RunningStage, Runni
     # Then it has all members, none of them empty, and says what the stage's own description says
     assert described.keys() >= {
         *("stage", "region", "account", "endpointUrl", "apiUrl", "userPoolId", "userPoolClientId"),
-        *("jobTable", "resultBucket", "queues", "functions", "users"),
+        *("jobTable", "resultBucket", "queues", "functions", "eventBus", "users"),
     }
     assert all(described.values())
     assert described == asdict(stage.description)
@@ -239,7 +191,10 @@ def test_the_description_says_all_that_tools_need(two: tuple[RunningStage, Runni
     assert [user["username"] for user in described["users"]] == ["ann", "ben", "ada"]
     assert {*described["queues"]} == {"request", "work"}
     assert all(queue.keys() == {"url", "dlqUrl"} for queue in described["queues"].values())
-    assert {*described["functions"]} == {"authorizer", "processor", "batchSimulator", "jobStatus"}
+    assert {*described["functions"]} == {
+        *("authorizer", "processor", "batchSimulator", "jobStatus"),
+        *("cancelJob", "sweeper", "eventPublisher"),
+    }
 
 
 def test_what_the_description_names_exists(two: tuple[RunningStage, RunningStage]) -> None:
@@ -250,6 +205,7 @@ def test_what_the_description_names_exists(two: tuple[RunningStage, RunningStage
     assert [stage.depth(url) for url in stage.queue_urls] == [0, 0, 0, 0]
     for function in asdict(described.functions).values():
         stage.client("lambda").get_function(FunctionName=function)
+    stage.client("events").describe_event_bus(Name=described.eventBus)
     cognito = stage.client("cognito-idp")
     cognito.describe_user_pool_client(UserPoolId=described.userPoolId, ClientId=described.userPoolClientId)
 
@@ -279,9 +235,8 @@ def test_a_stage_listens_on_loopback_only(two: tuple[RunningStage, RunningStage]
     ann.ended(ann.accepted({}))
 
     # When everything is looked at on which its processes listen
-    port = str(httpx.URL(str(stage.description.endpointUrl)).port)
-    (engine,) = [pid for pid in processes() if ["--port", port] == command(pid).split("\0")[3:5]]
-    children = [pid for pid in processes() if parent_of(pid) == engine]
+    engine = engine_of(stage)
+    children = children_of(engine)
     assert children
 
     # Then it is the loopback interface

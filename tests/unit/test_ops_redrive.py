@@ -12,7 +12,7 @@ import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from sluice_core.jobs import EarlierEnd, JobStatus
-from sluice_harness.ops import move_tasks, records
+from sluice_harness.ops import move_tasks
 from sluice_harness.ops.audit import audit
 from sluice_harness.ops.stage import Access
 from unit.lambda_events import BEN, handle, job, row
