@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from sluice_harness.chaos.plan import PlannedJob
     from sluice_harness.description import StageDescription, User
 
-_CONNECTIONS = 8
+# Apart, so that calls that hang do not keep jobs from being submitted. Few, for each call of the latter kind that
+# runs beside another takes a worker more to start.
+_SUBMITTING, _ASKING = 4, 3
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 3.0
 _POLL_S = 0.5
@@ -74,7 +76,8 @@ class Traffic:
         ordinary = [user for user in stage.users if not user.groups]
         self._callers = [_Caller(stage, user) for user in ordinary]
         self._gap_s = 1 / rate
-        self._connections = asyncio.Semaphore(_CONNECTIONS)
+        self._submitting = asyncio.Semaphore(_SUBMITTING)
+        self._asking = asyncio.Semaphore(_ASKING)
         self.retries: Counter[str] = Counter()
         self.accepted = 0
         self.traces = [Trace(job, self._callers[job.user].owner) for job in plan]
@@ -102,7 +105,7 @@ class Traffic:
     async def _submit(self, trace: Trace, parameters: dict[str, Any]) -> None:
         body = {"clientToken": trace.job.token, "parameters": parameters}
         http = self._callers[trace.job.user].http
-        answer, _ = await self._until_answered(lambda: http.post("/submit-job", json=body))
+        answer, _ = await self._until_answered(self._submitting, lambda: http.post("/submit-job", json=body))
         if answer.status_code != httpx.codes.ACCEPTED or answer.json()["jobId"] != trace.job.token:
             trace.complaint = f"a submission was answered with {answer.status_code}: {answer.text}"
         elif not trace.accepted:
@@ -116,7 +119,9 @@ class Traffic:
             await self._until_running(trace)
         http = self._callers[trace.job.user].http
         while True:
-            answer, repeated = await self._until_answered(lambda: http.post(f"/cancel-job/{trace.job.token}"))
+            answer, repeated = await self._until_answered(
+                self._asking, lambda: http.post(f"/cancel-job/{trace.job.token}")
+            )
             trace.cancel_repeated |= repeated
             # A job under a token of its client's is unknown until it is recorded.
             if answer.status_code != httpx.codes.NOT_FOUND:
@@ -129,18 +134,22 @@ class Traffic:
     async def _until_running(self, trace: Trace) -> None:
         http = self._callers[trace.job.user].http
         while True:
-            answer, _ = await self._until_answered(lambda: http.get(f"/job-status/{trace.job.token}"))
+            answer, _ = await self._until_answered(
+                self._asking, lambda: http.get(f"/job-status/{trace.job.token}")
+            )
             if answer.is_success and answer.json()["status"] != "SUBMITTED":
                 return
             await asyncio.sleep(_POLL_S)
 
-    async def _until_answered(self, call: Callable[[], Awaitable[httpx.Response]]) -> tuple[httpx.Response, bool]:
+    async def _until_answered(
+        self, turns: asyncio.Semaphore, call: Callable[[], Awaitable[httpx.Response]]
+    ) -> tuple[httpx.Response, bool]:
         """Call until somebody answers who knows, and say whether that took more than one call."""
         pause_s = _FIRST_PAUSE_S
         repeated = False
         while True:
             try:
-                async with self._connections:
+                async with turns:
                     answer = await call()
             except httpx.TransportError as error:
                 self.retries[type(error).__name__] += 1
@@ -164,5 +173,5 @@ class _Caller:
             base_url=stage.apiUrl,
             headers={"Authorization": token},
             timeout=35,
-            limits=httpx.Limits(max_connections=_CONNECTIONS),
+            limits=httpx.Limits(max_connections=_SUBMITTING + _ASKING),
         )

@@ -1,0 +1,97 @@
+"""Roles of a running stage: what they may do, taken away and put back."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from stage.running import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stage.running import RunningStage
+
+
+def role_of(stage: RunningStage, function: str) -> str:
+    arn: str = stage.client("lambda").get_function_configuration(FunctionName=function)["Role"]
+    return arn.rpartition("/")[2]
+
+
+def role_named(stage: RunningStage, part: str) -> str:
+    """Find a role that belongs to no function."""
+    pages = stage.client("iam").get_paginator("list_roles").paginate()
+    (name,) = [role["RoleName"] for page in pages for role in page["Roles"] if part in role["RoleName"]]
+    return str(name)
+
+
+@contextlib.contextmanager
+def without(stage: RunningStage, role: str, action: str) -> Iterator[None]:
+    """Take one action out of a role's policies, and put it back."""
+    iam = stage.client("iam")
+    taken = []
+    for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
+        document = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+        kept = [reduced for one in document["Statement"] if (reduced := _without_action(one, action))]
+        if kept != document["Statement"]:
+            taken.append((name, document))
+            iam.delete_role_policy(RoleName=role, PolicyName=name)
+            if kept:
+                smaller = {**document, "Statement": kept}
+                iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(smaller))
+    assert taken, f"{role} has no grant of {action}"
+    try:
+        yield
+    finally:
+        for name, document in taken:
+            iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(document))
+
+
+def _without_action(statement: dict[str, Any], action: str) -> dict[str, Any] | None:
+    actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+    kept = [one for one in actions if one != action]
+    return {**statement, "Action": kept} if kept else None
+
+
+@contextlib.contextmanager
+def no_results_of(stage: RunningStage, owner: str) -> Iterator[None]:
+    """Deny the batch simulator to store results of one owner: their jobs fail, and may succeed later."""
+    iam, role = stage.client("iam"), role_of(stage, stage.description.functions.batchSimulator)
+    denial = {
+        "Effect": "Deny",
+        "Action": "s3:PutObject",
+        "Resource": f"arn:aws:s3:::{stage.description.resultBucket}/results/{owner}/*",
+    }
+    document = json.dumps({"Version": "2012-10-17", "Statement": [denial]})
+    iam.put_role_policy(RoleName=role, PolicyName="NoResults", PolicyDocument=document)
+    try:
+        yield
+    finally:
+        iam.delete_role_policy(RoleName=role, PolicyName="NoResults")
+
+
+@contextlib.contextmanager
+def trusting(stage: RunningStage, role: str, principal: dict[str, str]) -> Iterator[None]:
+    """Let a role be assumed by someone else meanwhile."""
+    iam = stage.client("iam")
+    before = iam.get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"]
+    (statement,) = before["Statement"]
+    other = {**before, "Statement": [{**statement, "Principal": principal}]}
+    iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(other))
+    try:
+        yield
+    finally:
+        iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(before))
+
+
+def logged(stage: RunningStage, function: str, since_ms: int, *parts: str) -> None:
+    """Wait until a function has logged a line with all of these in it."""
+    until(
+        lambda: any(all(part in line for part in parts) for line in stage.log_lines(function, since_ms)),
+        f"{function} has logged {' and '.join(parts)}",
+    )
+
+
+def assert_denied(stage: RunningStage, function: str, since_ms: int) -> None:
+    logged(stage, function, since_ms, "AccessDenied")
