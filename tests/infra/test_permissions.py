@@ -9,8 +9,8 @@ from infra.assemblies import Assembly, listed, logical_id
 
 pytestmark = pytest.mark.xdist_group("infra")
 
-# The only actions here that take no resource (Service Authorization Reference, AWS X-Ray).
-WITHOUT_RESOURCE = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+# The only actions here that take no resource (Service Authorization Reference, AWS X-Ray and Amazon DynamoDB).
+WITHOUT_RESOURCE = {"xray:PutTraceSegments", "xray:PutTelemetryRecords", "dynamodb:ListStreams"}
 
 
 def test_no_statement_allows_an_action_by_wildcard(assembly: Assembly) -> None:
@@ -97,7 +97,8 @@ CONSUMING = {
 GRANTS = {
     "authorizer": set(),
     "processor": CONSUMING
-    | {"sqs:SendMessage", "dynamodb:PartiQLInsert", "dynamodb:GetItem", "dynamodb:UpdateItem"},
+    | {"sqs:SendMessage", "dynamodb:PartiQLInsert", "dynamodb:PartiQLUpdate"}
+    | {"dynamodb:GetItem", "dynamodb:UpdateItem"},
     "batch_simulator": CONSUMING
     | {"sqs:SendMessage", "dynamodb:PartiQLUpdate", "dynamodb:BatchGetItem"}
     | {"s3:PutObject", "s3:DeleteObject", "s3:ListBucket"},
@@ -106,7 +107,7 @@ GRANTS = {
     "sweeper": {"sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "s3:DeleteObject", "s3:ListBucket"}
     | {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PartiQLInsert", "dynamodb:PartiQLUpdate"},
     "event_publisher": {"dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"}
-    | {"events:PutEvents"},
+    | {"dynamodb:ListStreams", "events:PutEvents"},
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -288,7 +289,7 @@ def test_a_message_whose_last_receive_meets_a_lease_is_replaced(
     assert handle(simulator, *records) == []
     work_queue.delete(*records)
     [new] = work_queue.deliver()
-    assert read_work_message(new["body"]) == HELD
+    assert read_work_message(new["body"]) == replace(HELD, is_again=True)
     assert new["attributes"]["ApproximateReceiveCount"] == "1"
     assert new["attributes"]["MessageGroupId"] == HELD.key.owner
 

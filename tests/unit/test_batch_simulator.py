@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sluice_core.ledger import JobLedger
     from unit.conftest import ClientMaker, Dispatch
-    from unit.resources import Bucket, Output
+    from unit.resources import Bucket, Output, WorkQueue
 
 
 SECRET = "hunter2-secret"
@@ -196,18 +196,24 @@ def test_what_there_is_no_time_for_goes_back(
     assert output.values("JobsRetried") == [1, 1]
 
 
-def test_no_time_on_the_last_receive_ends_the_job(
-    simulator: ModuleType, ledger: JobLedger, dispatch: Dispatch, runs: list[str]
+def test_no_time_on_the_last_receive_is_no_failure(
+    simulator: ModuleType, ledger: JobLedger, dispatch: Dispatch, work_queue: WorkQueue, runs: list[str]
 ) -> None:
-    # Given a job whose message goes to the dead letters next: nobody else would ever end it
+    # Given a job whose message goes to the dead letters next, though it was never begun
     late = job("late")
     ledger.record([late])
     records = dispatch(late, receives=MAX_RECEIVES)
 
-    assert handle(simulator, *records, context=Context(60_000, 1_000)) == ids(*records)
-
+    # When there is no time for it, then a new message takes the place of this one
+    assert handle(simulator, *records, context=Context(1_000)) == []
     assert runs == []
-    assert row(ledger, late).status is JobStatus.FAILED
+    assert (row(ledger, late).status, row(ledger, late).attempts) == (JobStatus.SUBMITTED, 0)
+    work_queue.delete(*records)
+    [new] = work_queue.deliver()
+
+    # and brings it to its end
+    assert handle(simulator, new) == []
+    assert row(ledger, late).status is JobStatus.COMPLETED
 
 
 def test_an_unknown_job_type_is_tried_again_for_a_deployment_may_bring_it(

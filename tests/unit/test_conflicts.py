@@ -206,3 +206,17 @@ def test_a_missing_grant_for_the_note_raises(processor: ModuleType, wire: Wire) 
 
     with pytest.raises(ClientError, match="AccessDenied"):
         handle(processor, submission(2, 5))
+
+
+@pytest.mark.parametrize("n", [1, 2], ids=["the same again", "something else"])
+def test_a_later_request_does_not_hide_the_first_one_s_return(
+    processor: ModuleType, ledger: JobLedger, work_queue: WorkQueue, n: int
+) -> None:
+    # Given a request that was recorded, and died before its work was started
+    ledger.record([job("token", n=1, at=NOW)])
+
+    # When it comes back behind another one of its token
+    assert handle(processor, submission(n, 250), submission(1, receives=2)) == []
+
+    # Then its work is started, once
+    assert work_queue.job_ids() == [TOKEN]

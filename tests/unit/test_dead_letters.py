@@ -70,7 +70,7 @@ def test_a_reader_that_stops_early_hides_nothing(letters: DeadLetterQueue, fille
     reading = letters.read()
     assert len(list(itertools.islice(reading, read))) == read
 
-    reading.close()  # type: ignore[attr-defined]
+    reading.close()
 
     assert filled.depth() == (NUMBER, 0)
 

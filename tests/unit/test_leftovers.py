@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -200,3 +201,52 @@ def test_what_cannot_be_deleted_makes_no_dead_letter(
 
     assert handle(simulator, *dispatch(MINE, receives=MAX_RECEIVES)) == []
     assert row(ledger, MINE).status is JobStatus.COMPLETED
+
+
+def test_a_message_in_another_s_place_counts_as_a_repetition(
+    simulator: ModuleType, ledger: JobLedger, dispatch: Dispatch, bucket: Bucket
+) -> None:
+    # Given what a dead attempt stored, and a message that took the place of the one that knew of it
+    ledger.record([MINE])
+    leave(bucket, "dead-1")
+
+    assert handle(simulator, *dispatch(replace(MINE, is_again=True))) == []
+
+    result = row(ledger, MINE).result
+    assert result is not None
+    assert bucket.keys() == [result.object_key]
+
+
+def test_one_of_a_job_s_messages_is_enough_to_know(
+    simulator: ModuleType, ledger: JobLedger, dispatch: Dispatch, bucket: Bucket
+) -> None:
+    ledger.record([MINE])
+    leave(bucket, "dead-1")
+
+    assert handle(simulator, *dispatch(MINE), *dispatch(MINE, receives=2)) == []
+
+    result = row(ledger, MINE).result
+    assert result is not None
+    assert bucket.keys() == [result.object_key]
+
+
+def test_what_was_stored_without_an_answer_goes_with_a_cancelled_job(
+    simulator: ModuleType,
+    ledger: JobLedger,
+    dispatch: Dispatch,
+    *,
+    bucket: Bucket,
+    wire: Wire,
+    meanwhile: dict[str, object],
+    now_ms: int,
+) -> None:
+    # Given a job that is cancelled while it runs, and a put that S3 does and nobody is told of
+    ledger.record([MINE])
+    meanwhile[MINE.key.job_id] = lambda: ledger.cancel(MINE.key, now_ms)
+    wire.strike(Fault.LOST_ANSWER, "PutObject")
+
+    # When it is given back in vain, then nothing is left
+    assert handle(simulator, *dispatch(MINE)) == []
+    assert row(ledger, MINE).status is JobStatus.CANCELLED
+    assert wire.made("PutObject")
+    assert bucket.keys() == []

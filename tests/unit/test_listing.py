@@ -229,6 +229,7 @@ def test_few_among_many_are_found_in_pages_that_may_be_empty(
 ) -> None:
     # Given two cancelled jobs at the far end of many, and requests that look at ten each
     monkeypatch.setattr(listing, "_LOOKED_AT", 10)
+    monkeypatch.setattr(listing, "MOST", 5)
     jobs = record(ledger, 60)
     for one in jobs[-2:]:
         ledger.cancel(one.key, NOW)

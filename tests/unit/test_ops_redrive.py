@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -372,3 +373,14 @@ class _Context:
 
     def get_remaining_time_in_millis(self) -> int:
         return round(1000 * (self._until - time.monotonic()))
+
+
+def test_a_later_request_under_a_failed_job_s_token_does_not_open_the_job(operated: Operated) -> None:
+    # Given a job that failed for good, and another request under its token that was set aside
+    failed = operated.failed("one")
+    operated.request_letter(replace(failed, submitted_at=failed.submitted_at + 5))
+
+    assert operated.run("dlq", "redrive", "--all", "--yes") == 0
+
+    # Then the request is on its way, where it will be told that it is a repetition, and the job is as it was
+    assert row(operated.ledger, failed).status is JobStatus.FAILED

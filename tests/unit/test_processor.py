@@ -294,3 +294,31 @@ def test_payloads_and_ids_stay_out_of_logs_and_dimensions(processor: ModuleType,
     assert {one["Stage"] for one in output.emf} == {"unit"}
     assert {one["JobType"] for one in output.emf if "JobType" in one} == {"scripted"}
     assert not [one for one in output.logs if one["level"] == "DEBUG"]
+
+
+def test_an_invalid_request_that_was_brought_back_ends_again(processor: ModuleType, ledger: JobLedger) -> None:
+    # Given a request that ended FAILED, and that an operator has brought back without mending it
+    request = request_record("bad", {"jobType": "scripted", "parameters": 7})
+    assert handle(processor, request) == []
+    first = row(ledger, "bad")
+    ledger.reopen(first, 10, 20)
+
+    # When it comes back, then its job ends again and shows both ends
+    assert handle(processor, request) == []
+    again = row(ledger, "bad")
+    assert (again.status, again.error) == (JobStatus.FAILED, first.error)
+    assert len(again.history) == 1
+    assert again.conflicts == ()
+
+
+def test_a_request_that_was_invalid_once_runs_when_it_is_brought_back(
+    processor: ModuleType, ledger: JobLedger, work_queue: WorkQueue
+) -> None:
+    # Given a job that is FAILED because its request was invalid, for a schema that has been mended since
+    assert handle(processor, request_record("once", {"parameters": 7})) == []
+    ledger.reopen(row(ledger, "once"), 10, 20)
+
+    # When the request comes back and is valid now, then it is started
+    assert handle(processor, scripted("once")) == []
+    assert work_queue.job_ids() == [JobKey(ANN, "once".ljust(16, "-")).job_id]
+    assert row(ledger, "once").conflicts == ()

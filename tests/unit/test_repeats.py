@@ -101,6 +101,7 @@ def test_fresh_jobs_are_on_record_before_any_repetition_begins(
     # Given a batch in which the message that kills comes back among fresh ones
     deadly, fresh = job("deadly", do="die"), [job(f"fresh-{n}") for n in range(3)]
     ledger.record([deadly, *fresh])
+    ledger.claim([Attempt(deadly.key, "died")], 10, 20)
 
     with pytest.raises(Death):
         handle(simulator, *dispatch(deadly, receives=2), *dispatch(*fresh))
@@ -114,7 +115,7 @@ def test_without_knowing_how_often_they_were_begun_all_are_run(
 ) -> None:
     jobs = [job("one"), job("two")]
     ledger.record(jobs)
-    wire.strike(fault, "BatchGetItem")
+    wire.strike(fault, "BatchGetItem", times=1)
 
     assert handle(simulator, *dispatch(*jobs, receives=3)) == []
     assert statuses(ledger, jobs) == [JobStatus.COMPLETED] * 2

@@ -12,7 +12,8 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 from sluice_core.clients import S3_CONFIG
-from sluice_core.jobs import JobKey, StoredResult
+from sluice_core.jobs import JobKey, StoredResult, Submission
+from sluice_core.ledger import Attempt, JobLedger
 from sluice_core.results import DOWNLOAD_SECONDS, DownloadSigner, ResultWriter
 from sluice_core.workloads import WorkResult
 
@@ -94,27 +95,56 @@ def test_a_result_that_came_too_late_is_deleted_alone(writer: ResultWriter, buck
     assert bucket.keys() == [kept.object_key]
 
 
-def test_what_dead_attempts_left_is_deleted_and_the_result_kept(writer: ResultWriter, bucket: Bucket) -> None:
+MINE = Attempt(KEY, "attempt-1")
+
+
+def end(ledger: JobLedger, result: StoredResult | None) -> None:
+    """Put the job on record and end it, with a result or without."""
+    ledger.record([Submission(KEY, "scripted", {}, 1)])
+    if result is None:
+        ledger.cancel(KEY, 2)
+    else:
+        ledger.claim([MINE], 2, 3)
+        ledger.complete([(MINE, result)], 3)
+
+
+def test_what_dead_attempts_left_is_deleted_and_the_result_kept(
+    writer: ResultWriter, bucket: Bucket, ledger: JobLedger
+) -> None:
     # Given three attempts' objects, and those of jobs whose names begin the same or are another owner's
     left = [writer.put(KEY, f"attempt-{n}", REPORT) for n in range(3)]
     others = [JobKey("ann", KEY.job_id + "2"), JobKey("anna", KEY.job_id), JobKey("ben", KEY.job_id)]
     elsewhere = [writer.put(key, "attempt-0", REPORT) for key in others]
 
     # When the job has ended with one of them
-    assert writer.delete_others(KEY, left[1]) == 2
+    end(ledger, left[1])
+    assert writer.delete_leftovers(KEY, ledger) == 2
 
     # Then only that one is left of it, and nothing of the others has gone
     assert bucket.keys() == sorted(one.object_key for one in [left[1], *elsewhere])
     # and once more there is nothing to do
-    assert writer.delete_others(KEY, left[1]) == 0
+    assert writer.delete_leftovers(KEY, ledger) == 0
 
 
-def test_of_a_job_that_ended_without_a_result_nothing_is_kept(writer: ResultWriter, bucket: Bucket) -> None:
+def test_of_a_job_that_ended_without_a_result_nothing_is_kept(
+    writer: ResultWriter, bucket: Bucket, ledger: JobLedger
+) -> None:
     for n in range(2):
         writer.put(KEY, f"attempt-{n}", REPORT)
+    end(ledger, None)
 
-    assert writer.delete_others(KEY, None) == 2
+    assert writer.delete_leftovers(KEY, ledger) == 2
     assert bucket.keys() == []
+
+
+def test_an_open_job_s_objects_are_left_alone(writer: ResultWriter, bucket: Bucket, ledger: JobLedger) -> None:
+    # Given a job that was brought back and runs again: its newest object may be about to become its result
+    ledger.record([Submission(KEY, "scripted", {}, 1)])
+    ledger.claim([MINE], 2, 3)
+    stored = writer.put(KEY, "attempt-1", REPORT)
+
+    assert writer.delete_leftovers(KEY, ledger) == 0
+    assert bucket.keys() == [stored.object_key]
 
 
 def test_anyone_with_the_url_may_download(writer: ResultWriter, signer: DownloadSigner, bucket: Bucket) -> None:

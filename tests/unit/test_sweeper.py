@@ -351,3 +351,40 @@ def test_a_queue_that_is_gone_raises(sweeper: ModuleType, work_dlq: WorkQueue) -
 
     with pytest.raises(ClientError, match="NonExistentQueue"):
         sweep(sweeper)
+
+
+def test_another_request_under_its_token_says_nothing_of_a_job(
+    sweeper: ModuleType, ledger: JobLedger, request_dlq: WorkQueue
+) -> None:
+    # Given a job that waits for its worker, and a later request under its token that was set aside
+    ledger.record([MINE])
+    request_dlq.sqs.send_message(
+        QueueUrl=request_dlq.url,
+        MessageBody=json.dumps(REQUEST),
+        MessageAttributes={
+            name: {"DataType": "String", "StringValue": value}
+            for name, value in {
+                "owner": ANN,
+                "jobId": MINE.key.job_id,
+                "submittedAt": str(MINE.submitted_at + 5),
+            }.items()
+        },
+    )
+
+    assert sweep(sweeper) == (1, 0)
+    assert row(ledger, MINE).status is JobStatus.SUBMITTED
+
+
+def test_a_job_that_was_brought_back_and_lost_again_is_held_no_longer(
+    sweeper: ModuleType, ledger: JobLedger, work_dlq: WorkQueue, now_ms: int
+) -> None:
+    # Given a job that was brought back, held for an hour, begun, and lost with its worker once more
+    ledger.record([MINE])
+    ledger.abort(MINE.key, LOST, 5)
+    ledger.reopen(row(ledger, MINE), now_ms, now_ms + 3_600_000)
+    claim(ledger, 20)
+    dead_letter(work_dlq, MINE)
+
+    # When the sweeper comes, then the job ends at once: its message has been through
+    assert sweep(sweeper) == (1, 1)
+    assert row(ledger, MINE).error == LOST

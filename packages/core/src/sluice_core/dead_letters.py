@@ -65,7 +65,8 @@ class DeadLetterQueue:
 
         Whatever the reader deletes meanwhile is gone.
         """
-        deadline = time.monotonic() + min(seconds, _READING_S)
+        # Half of the time is for reading, the other for showing again, which takes as many calls.
+        deadline = time.monotonic() + min(seconds, _READING_S) / 2
         seen: dict[str, str] = {}
         try:
             while time.monotonic() < deadline and (messages := self._receive()):

@@ -27,7 +27,6 @@ DETAIL_SCHEMA: Mapping[str, Any] = {
     "title": "Sluice Job Ended, version 1",
     "type": "object",
     "required": ["version", "stage", "jobId", "owner", "jobType", "status", "attempts", "submittedAt", "endedAt"],
-    "additionalProperties": False,
     "properties": {
         "version": {"const": VERSION},
         "stage": {"type": "string"},

@@ -101,6 +101,7 @@ def read_work_message(body: str) -> Submission:
             job_type=message["jobType"],
             parameters=message["parameters"],
             submitted_at=int(message["submittedAt"]),
+            is_again="again" in message,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise MalformedMessage("not a work message of this version") from error
@@ -121,6 +122,7 @@ def _message(submission: Submission) -> str:
         "jobType": submission.job_type,
         "parameters": submission.parameters,
         "submittedAt": submission.submitted_at,
+        **({"again": True} if submission.is_again else {}),
     }
     text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
     return _UNSENDABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

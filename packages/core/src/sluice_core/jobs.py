@@ -103,6 +103,8 @@ class Submission:
         When the gateway took the request, in epoch milliseconds.
     request_id : str
         The gateway's id of the request; a work message has none.
+    is_again : bool
+        Whether its message took the place of another, so that the job may have been begun.
 
     """
 
@@ -111,6 +113,7 @@ class Submission:
     parameters: Mapping[str, Any]
     submitted_at: int
     request_id: str = ""
+    is_again: bool = False
 
     @property
     def digest(self) -> str:

@@ -25,7 +25,9 @@ row shows this very write counts as written.
 
 from __future__ import annotations
 
+import random
 import re
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
 _BATCH_STATEMENTS = 25  # BatchExecuteStatement, Amazon DynamoDB API Reference
 _BATCH_KEYS = 100  # BatchGetItem, ibid.
+_MOST_PAUSES = 5
 # A row keeps this many conflicts; whoever repeats a token more often has seen one by then.
 _CONFLICTS_KEPT = 10
 
@@ -76,6 +79,7 @@ CHANGES: dict[str, Change] = {
             'SET "attempts" = "attempts" + 1',
             'SET "leaseUntil" = :leaseUntil',
             'SET "startedAt" = :now',
+            'SET "heldUntil" = 0',
         ),
         (_OPEN, _FREE),
     ),
@@ -265,6 +269,7 @@ class JobLedger:
         """Read those of many jobs that are on record."""
         wanted = [{"jobKey": string(str(key))} for key in dict.fromkeys(keys)]
         found: dict[JobKey, Job] = {}
+        throttled = 0
         while wanted:
             batch, wanted = wanted[:_BATCH_KEYS], wanted[_BATCH_KEYS:]
             answer = self._dynamodb.batch_get_item(
@@ -274,7 +279,10 @@ class JobLedger:
                 job = read_row(item)
                 found[job.key] = job
             left = answer.get("UnprocessedKeys", {}).get(self._table)
-            wanted += left["Keys"] if left else []  # type: ignore[arg-type]
+            if left:
+                wanted += left["Keys"]  # type: ignore[arg-type]
+                throttled += 1
+                _pause(throttled)
         return found
 
     # Writing
@@ -343,6 +351,14 @@ class JobLedger:
             else:
                 writes.extend(_write(response) for response in answer["Responses"])
         return writes
+
+
+def _pause(throttled: int) -> None:
+    """Wait before what a throttled table left out is asked for again, or give up (DynamoDB, "BatchGetItem")."""
+    if throttled > _MOST_PAUSES:
+        error = {"Code": "ThrottlingException", "Message": "keys were left unprocessed again and again"}
+        raise ClientError({"Error": error}, "BatchGetItem")  # type: ignore[typeddict-item]
+    time.sleep(random.uniform(0, 0.05 * 2**throttled))  # noqa: S311 - jitter
 
 
 def _write(response: BatchStatementResponseTypeDef) -> Write:

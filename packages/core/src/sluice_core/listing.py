@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from sluice_core.jobs import JobKey
+from sluice_core.jobs import JobKey, is_job_id
 from sluice_core.rows import LIST_INDEX, LIST_SHARDS, list_key, number
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ MOST = 100
 DEFAULT = 20
 # One request looks at so many jobs for those of a status, then hands out a cursor to go on from.
 _LOOKED_AT = 500
+# More jobs of one owner than come in one millisecond.
+_SAME_TIME = 100
 _END_OF_TIME_MS = 10**15
 
 
@@ -102,20 +104,22 @@ class JobLister:
         """
         jobs: list[Job] = []
         looked_at = 0
+        # Those of one status may be few: look at many at a time, however few are asked for.
+        step = limit if status is None else MOST
         position = start
         while looked_at < _LOOKED_AT:
-            entries = self._entries(owner, position, limit + 1)  # one more, to know whether there are more
-            found = self._ledger.get_many(entry.key for entry in entries[:limit])
-            for number_looked_at, entry in enumerate(entries[:limit], start=1):
+            entries = self._entries(owner, position, step + 1)  # one more, to know whether there are more
+            found = self._ledger.get_many(entry.key for entry in entries[:step])
+            for number_looked_at, entry in enumerate(entries[:step], start=1):
                 position = position.after(entry)
                 job = found.get(entry.key)  # None if its row has expired
                 if job is not None and status in (None, job.status):
                     jobs.append(job)
                 if len(jobs) == limit:
                     return Page(jobs, position if number_looked_at < len(entries) else None)
-            if len(entries) <= limit:
+            if len(entries) <= step:
                 return Page(jobs, None)
-            looked_at += limit
+            looked_at += step
         return Page(jobs, position)
 
     def _entries(self, owner: str, position: Position, limit: int) -> list[_Entry]:
@@ -161,7 +165,8 @@ def _is_position(submitted_at: object, shown: object) -> bool:
         isinstance(submitted_at, int)
         and 0 <= submitted_at <= _END_OF_TIME_MS
         and isinstance(shown, list)
-        and all(isinstance(job_id, str) for job_id in shown)
+        and len(shown) <= _SAME_TIME
+        and all(isinstance(job_id, str) and is_job_id(job_id) for job_id in shown)
     )
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from sluice_core.jobs import JobKey
+    from sluice_core.ledger import JobLedger
     from sluice_core.workloads import WorkResult
 
 DOWNLOAD_SECONDS = 900
@@ -51,13 +52,19 @@ class ResultWriter:
         """Delete a result that came too late."""
         self._s3.delete_object(Bucket=self._bucket, Key=result.object_key)
 
-    def delete_others(self, key: JobKey, kept: StoredResult | None) -> int:
-        """Delete what attempts that died have left of a job, and return how much that was.
+    def delete_leftovers(self, key: JobKey, ledger: JobLedger) -> int:
+        """Delete what attempts that died have left of a job that has ended, and return how much that was.
 
-        Only of a job that has ended: an open one's newest object may be about to become its result.
+        The job is read after the listing: what was there by then and is not its result never will be, even if
+        the job was brought back and has ended again. An open job's objects are left alone.
         """
         listed = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=_folder(key)).get("Contents", [])
-        left = [one["Key"] for one in listed if kept is None or one["Key"] != kept.object_key]
+        if not listed:
+            return 0
+        job = ledger.get_many([key], consistent=True).get(key)
+        if job is None or job.status.is_open:
+            return 0
+        left = [one["Key"] for one in listed if job.result is None or one["Key"] != job.result.object_key]
         for object_key in left:
             self._s3.delete_object(Bucket=self._bucket, Key=object_key)
         return len(left)

@@ -96,7 +96,7 @@ def read_row(item: Mapping[str, Any]) -> Job:
             EarlierEnd(int(end["M"]["endedAt"]["N"]), _error(end["M"]["error"]))
             for end in item.get("history", {}).get("L", [])
         ),
-        held_until=int(item["heldUntil"]["N"]),
+        held_until=_optional_int(item, "heldUntil") or 0,
         expires_at=int(item["expiresAt"]["N"]),
     )
 

@@ -6,7 +6,7 @@ import os
 import random
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -95,12 +95,15 @@ class _BatchRun:
         self._completed: list[tuple[_Task, StoredResult]] = []
         self._failed: list[tuple[_Task, JobError]] = []
         self._released: list[_Task] = []
+        self._maybe_stored: set[JobKey] = set()
         self._longest_ms = 0.0
         self._settled_at = time.perf_counter()
 
     def take(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Sort the messages: those received for the first time, and those that were received before."""
         taken_at = _now_ms()
+        submissions: dict[JobKey, Submission] = {}
+        repeats: set[JobKey] = set()
         for record in records:
             try:
                 submission = read_work_message(record["body"])
@@ -108,11 +111,14 @@ class _BatchRun:
                 logger.error("malformed message", messageId=record["messageId"], reason=str(error))
                 self._batch.fail_message(record)
                 continue
-            if self._batch.add(submission.key, record):
-                is_repeat = int(record["attributes"]["ApproximateReceiveCount"]) > 1
-                attempt = Attempt(submission.key, uuid.uuid4().hex)
-                task = _Task(submission, attempt, is_repeat, taken_at)
-                (self._repeats if is_repeat else self._fresh).append(task)
+            submissions.setdefault(submission.key, submission)
+            self._batch.add(submission.key, record)
+            # A job may come twice: one of its messages is enough to tell that it may have been begun before.
+            if submission.is_again or int(record["attributes"]["ApproximateReceiveCount"]) > 1:
+                repeats.add(submission.key)
+        for key, submission in submissions.items():
+            task = _Task(submission, Attempt(key, uuid.uuid4().hex), key in repeats, taken_at)
+            (self._repeats if task.is_repeat else self._fresh).append(task)
 
     def work(self) -> None:
         """Run the jobs one by one, while there is time, and write their end states.
@@ -121,23 +127,27 @@ class _BatchRun:
         each only when those before it are settled, and those that were begun least often come first: the others
         get through, message and all, and the culprit alone is left.
         """
+        begun = _times_begun(self._repeats) if self._repeats else {}
+        random.shuffle(self._repeats)  # among equals, none is always behind the culprit
+        self._repeats.sort(key=lambda task: begun.get(task.attempt.key, 0))
+        innocent = [task for task in self._repeats if not begun.get(task.attempt.key)]
+        self._work_singly(innocent)
         for task in self._claim(self._fresh):
             self._run(task)
             if time.perf_counter() - self._settled_at > _SETTLE_EVERY_S:
                 self._settle()
         self._settle()
-        for task in self._least_begun_first(self._repeats):
-            for claimed in self._claim([task]):
-                self._run(claimed)
-                self._settle()
-            self._batch.acknowledge(task.attempt.key)
+        self._work_singly(self._repeats[len(innocent) :])
 
-    def _least_begun_first(self, tasks: list[_Task]) -> list[_Task]:
-        if not tasks:
-            return []
-        begun = _times_begun(tasks)
-        random.shuffle(tasks)  # among equals, none is always behind the culprit
-        return sorted(tasks, key=lambda task: begun.get(task.attempt.key, 0))
+    def _work_singly(self, tasks: Sequence[_Task]) -> None:
+        for task in tasks:
+            if self._has_time():
+                for claimed in self._claim([task]):
+                    self._run(claimed)
+                    self._settle()
+                self._batch.acknowledge(task.attempt.key)
+            else:
+                self._put_off(task)
 
     def _claim(self, tasks: list[_Task]) -> list[_Task]:
         """Take the jobs that are free, and say which."""
@@ -156,7 +166,7 @@ class _BatchRun:
     def _run(self, task: _Task) -> None:
         stop = self._heartbeat.hold(task.attempt)
         if not stop.is_set() and not self._has_time():
-            self._retry_or_fail(task, "OutOfTime")
+            self._released.append(task)
             return
         started = time.perf_counter()
         try:
@@ -164,6 +174,8 @@ class _BatchRun:
         except PermanentError as error:
             self._failed.append((task, JobError(error.code, error.message)))
         except Exception as error:
+            # Storing the result may have failed after the fact.
+            self._maybe_stored.add(task.attempt.key)
             # The kind of error only: its text may carry the payload.
             self._retry_or_fail(task, type(error).__name__)
         else:
@@ -194,23 +206,21 @@ class _BatchRun:
         for (task, stored), write in zip(self._completed, _ledger.complete(completed, now), strict=True):
             if self._is_written(task, write):
                 self._report_completed(task, stored, now)
-                self._tidy(task, stored)
+                self._tidy(task)
             elif write.outcome is Outcome.REFUSED:
                 self._discard(task, stored)
         failed = [(task.attempt, error) for task, error in self._failed]
         for (task, error), write in zip(self._failed, _ledger.fail(failed, now), strict=True):
-            if self._is_written(task, write):
-                self._report_failed(task, error)
-                self._tidy(task, None)
             if error is _EXHAUSTED and write.outcome is not Outcome.REFUSED:
                 self._batch.retry([task.attempt.key])  # into the dead-letter queue, for an operator to look at
-        if self._released:
-            for task, write in zip(
-                self._released, _ledger.release([task.attempt for task in self._released]), strict=True
-            ):
-                if self._is_written(task, write):
-                    self._measured.add(metrics.JOBS_RETRIED, job_type=task.submission.job_type)
-                    self._batch.retry([task.attempt.key])
+            if self._is_written(task, write):
+                self._report_failed(task, error)
+                self._tidy(task)
+        attempts = [task.attempt for task in self._released]
+        for task, write in zip(self._released, _ledger.release(attempts), strict=True):
+            if self._is_written(task, write):
+                self._measured.add(metrics.JOBS_RETRIED, job_type=task.submission.job_type)
+                self._put_off(task)
         self._completed, self._failed, self._released = [], [], []
         self._settled_at = time.perf_counter()
 
@@ -225,20 +235,29 @@ class _BatchRun:
         """Leave a job to whoever has it; its message is acknowledged only if the job has ended."""
         key, job = task.attempt.key, write.job
         if job is not None and write.has_ended:
-            self._tidy(task, job.result)
-        elif job is None or not job.lease_until:
-            self._batch.retry([key])
-        elif not (self._batch.is_last_receive(key) and self._is_queued_anew(task)):
+            self._tidy(task)
+        elif write.outcome is Outcome.REFUSED and job is None:
+            self._batch.retry([key])  # of no job at all: that is for an operator to look at
+        elif self._batch.is_last_receive(key) and self._is_queued_anew(task):
+            pass
+        elif job is not None and job.lease_until:
             left_s = max(0, job.lease_until - _now_ms()) / 1000
             self._batch.wait(key, left_s + random.uniform(*_AFTER_LEASE_S))  # noqa: S311 - jitter
+        else:
+            self._batch.retry([key])
+
+    def _put_off(self, task: _Task) -> None:
+        """Leave a job for later: it has not failed for good, so it is not set aside either."""
+        if not (self._batch.is_last_receive(task.attempt.key) and self._is_queued_anew(task)):
+            self._batch.retry([task.attempt.key])
 
     def _is_queued_anew(self, task: _Task) -> bool:
-        """Put a new message in the place of one that would be set aside while its job is another's.
+        """Put a new message in the place of one that would be set aside though its job has not failed.
 
-        That other may yet die, and then there must be a message to bring the job back.
+        It may be another worker's, who may yet die, and then there must be a message to bring the job back.
         """
         try:
-            return not _queue.start([task.submission])
+            return not _queue.start([replace(task.submission, is_again=True)])
         except (ClientError, BotoCoreError) as error:
             logger.warning("not queued anew", jobId=task.attempt.key.job_id, error=type(error).__name__)
             return False
@@ -249,10 +268,11 @@ class _BatchRun:
         logger.info("discarded", jobId=task.attempt.key.job_id)
         self._clean(task, lambda: _results.delete(stored))
 
-    def _tidy(self, task: _Task, kept: StoredResult | None) -> None:
-        """Delete what earlier attempts, which died, may have stored for a job that has ended."""
-        if task.is_repeat:
-            self._clean(task, lambda: _results.delete_others(task.attempt.key, kept))
+    def _tidy(self, task: _Task) -> None:
+        """Delete what attempts that died or failed may have stored for a job that has ended."""
+        key = task.attempt.key
+        if task.is_repeat or key in self._maybe_stored:
+            self._clean(task, lambda: _results.delete_leftovers(key, _ledger))
 
     def _clean(self, task: _Task, delete: Callable[[], object]) -> None:
         """Delete; if that fails the message comes back for another try, but not to end as a dead letter."""

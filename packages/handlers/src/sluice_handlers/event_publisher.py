@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sluice_core import clients, metrics
 from sluice_core.events import DETAIL_TYPE, SOURCE, ended_detail
+from sluice_core.jobs import JobStatus
 from sluice_core.rows import read_row
 
 from sluice_handlers.telemetry import Measurements, logger
@@ -45,9 +46,12 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
 
 def _has_just_ended(change: Mapping[str, Any]) -> bool:
     """Whether a change made a job end; later changes of an ended row do not count, nor does its expiry."""
-    if "NewImage" not in change or read_row(change["NewImage"]).status.is_open:
-        return False
-    return "OldImage" not in change or read_row(change["OldImage"]).status.is_open
+    return not _is_open(change.get("NewImage")) and ("OldImage" not in change or _is_open(change["OldImage"]))
+
+
+def _is_open(image: Mapping[str, Any] | None) -> bool:
+    """Look at the status alone; a row that has gone is none of ours any more."""
+    return image is None or JobStatus(image["status"]["S"]).is_open
 
 
 def _entry(record: Mapping[str, Any]) -> PutEventsRequestEntryTypeDef:

@@ -56,8 +56,7 @@ class _Intake:
         self._submissions: dict[JobKey, Submission] = {}
         self._repetitions: list[Submission] = []
         self._rejections: list[InvalidRequest] = []
-        # What stands in the ledger under a key now, if that is known.
-        self._on_record: dict[JobKey, Submission | Job | None] = {}
+        self._recorded: list[Submission] = []
 
     def parse(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Read the messages; what no gateway of ours wrote is left for the dead-letter queue."""
@@ -81,22 +80,32 @@ class _Intake:
         startable = []
         submissions = list(self._submissions.values())
         for submission, write in zip(submissions, _ledger.record(submissions), strict=True):
-            self._on_record[submission.key] = submission if write.is_written else write.job
             if write.is_written:
+                self._recorded.append(submission)
                 self._measured.add(metrics.SUBMISSIONS_RECORDED, job_type=submission.job_type)
                 logger.info("recorded", jobId=submission.key.job_id, jobType=submission.job_type)
                 startable.append(submission)
             elif write.job is None:  # not known to be on record
                 self._batch.retry([submission.key])
-            elif _is_this_request(submission, write.job):
+            else:
+                startable += self._compare([submission, *self._repetitions_of(submission)], write.job)
+        return startable
+
+    def _repetitions_of(self, submission: Submission) -> list[Submission]:
+        return [one for one in self._repetitions if one.key == submission.key]
+
+    def _compare(self, submissions: Sequence[Submission], job: Job) -> list[Submission]:
+        """Say of submissions under a key on record what each is; return the one to start again, if any."""
+        again = []
+        for submission in submissions:
+            if _is_this_request(submission, job):
                 # Its earlier delivery may have died between record and dispatch, or an operator brought it back.
-                if write.job.status is JobStatus.SUBMITTED:
-                    startable.append(submission)
-            elif write.job.digest == submission.digest:
+                again.append(submission)
+            elif job.digest == submission.digest:
                 self._report_duplicate(submission)
             else:
-                self._report_conflict(submission, write.job)
-        return startable
+                self._report_conflict(submission, job.digest)
+        return again[:1] if job.status is JobStatus.SUBMITTED else []
 
     def start(self, submissions: list[Submission]) -> None:
         """Hand the jobs to the executor; those that it did not take are tried again."""
@@ -124,26 +133,24 @@ class _Intake:
             elif write.outcome is Outcome.UNAVAILABLE:
                 self._batch.retry([key])
             elif write.job is not None and write.job.error != error:
-                self._report_conflict(invalid.submission, write.job)
+                self._report_conflict(invalid.submission, write.job.digest)
 
     def compare_repetitions(self) -> None:
-        """Look at what came under a token that this batch had already: the same again, or something else."""
-        for submission in self._repetitions:
-            on_record = self._on_record[submission.key]
-            if on_record is None:
-                continue  # its message comes again with the first one's
-            if on_record.digest != submission.digest:
-                self._report_conflict(submission, on_record)
-            elif on_record.submitted_at != submission.submitted_at:
-                self._report_duplicate(submission)
+        """Look at what came under a token that this batch has recorded: the same again, or something else."""
+        for recorded in self._recorded:
+            for submission in self._repetitions_of(recorded):
+                if recorded.digest != submission.digest:
+                    self._report_conflict(submission, recorded.digest)
+                elif recorded.submitted_at != submission.submitted_at:
+                    self._report_duplicate(submission)
 
     def _report_duplicate(self, submission: Submission) -> None:
         self._measured.add(metrics.SUBMISSIONS_DUPLICATE, job_type=submission.job_type)
         logger.info("duplicate", jobId=submission.key.job_id, jobType=submission.job_type)
 
-    def _report_conflict(self, submission: Submission, on_record: Submission | Job) -> None:
+    def _report_conflict(self, submission: Submission, digest: str) -> None:
         """Let the job show that its token was used for something else; its client looks there."""
-        if not on_record.digest:
+        if not digest:
             return  # cancelled before it was recorded: nobody knows what it asked for
         self._measured.add(metrics.SUBMISSIONS_CONFLICTING)
         logger.warning("conflicting", jobId=submission.key.job_id)

@@ -103,7 +103,7 @@ class _Sweep:
     def _delete_results(self, key: JobKey) -> None:
         """Delete what the attempts that died may have stored."""
         try:
-            _results.delete_others(key, None)
+            _results.delete_leftovers(key, _ledger)
         except (ClientError, BotoCoreError) as error:
             logger.warning("result not deleted", jobId=key.job_id, error=type(error).__name__)
 

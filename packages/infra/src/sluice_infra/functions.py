@@ -60,7 +60,10 @@ class Function(Construct):
         self.allow(["logs:CreateLogStream", "logs:PutLogEvents"], [log_group.log_group_arn])
         acknowledge(
             self.role,
-            {"AwsSolutions-IAM5[Resource::*]": "X-Ray's PutTraceSegments takes no resource (AWS, IAM reference)"},
+            {
+                "AwsSolutions-IAM5[Resource::*]": "X-Ray's PutTraceSegments and DynamoDB's ListStreams, which a "
+                "stream's reader needs, take no resource (AWS, Service Authorization Reference)"
+            },
         )
         acknowledge(
             self.function,
@@ -90,6 +93,7 @@ class Function(Construct):
             ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"],
             [str(table.table_stream_arn)],
         )
+        self.allow(["dynamodb:ListStreams"], ["*"])
         self.function.add_event_source_mapping(
             "Stream",
             event_source_arn=table.table_stream_arn,

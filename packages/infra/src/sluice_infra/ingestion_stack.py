@@ -106,7 +106,9 @@ class IngestionStack(cdk.Stack):
                 "WORKLOADS": self._config.workloads,
             },
         )
-        processor.allow([*_LEDGER_RECORDS, "dynamodb:UpdateItem"], [self._storage.table.table_arn])
+        processor.allow(
+            [*_LEDGER_RECORDS, *_LEDGER_CHANGES, "dynamodb:UpdateItem"], [self._storage.table.table_arn]
+        )
         processor.allow(["sqs:SendMessage"], [self._work.queue.queue_arn])
         processor.consume(self._requests.queue, max_concurrency=self._config.processor_concurrency)
         return processor
@@ -198,7 +200,8 @@ class IngestionStack(cdk.Stack):
         )
         self._allow_objects(sweeper.role, "s3:DeleteObject")
         self._allow_listing(sweeper)
-        # Once: the next sweep is the next try.
+        # Once, for the scheduler and for Lambda itself: the next sweep is the next try.
+        sweeper.function.configure_async_invoke(retry_attempts=0, max_event_age=_SWEEP_EVERY)
         target = targets.LambdaFunction(sweeper.function, retry_attempts=0, max_event_age=_SWEEP_EVERY)
         events.Rule(self, "Sweep", schedule=events.Schedule.rate(_SWEEP_EVERY), targets=[target])
         return sweeper

@@ -148,7 +148,7 @@ def _unseen(readings: list[Reading]) -> list[tuple[str, object]]:
 def _tidy(access: Access, key: JobKey) -> int:
     """Delete what attempts that died have stored; those that live delete their own."""
     try:
-        if deleted := access.results.delete_others(key, None):
+        if deleted := access.results.delete_leftovers(key, access.ledger):
             say(f"{deleted} objects that its attempts had stored are deleted")
     except (ClientError, BotoCoreError) as error:
         say(

@@ -41,6 +41,8 @@ class Letter:
         Whose it is, or None if it is malformed.
     complaint : str
         What is wrong with a malformed one.
+    submitted_at : int
+        When the gateway took its request, in epoch milliseconds; two of one client token differ in it.
 
     """
 
@@ -49,6 +51,7 @@ class Letter:
     key: JobKey | None
     job_type: str = ""
     complaint: str = ""
+    submitted_at: int = 0
 
     @property
     def receives(self) -> int:
@@ -115,10 +118,10 @@ def _read(sqs: SQSClient, name: str, queue: Queue) -> Reading:
 
 def _request(message: DeadLetter) -> Letter:
     try:
-        key, _ = read_provenance(message.as_record())
+        key, submitted_at = read_provenance(message.as_record())
     except MalformedMessage as error:
         return Letter("request", message, None, complaint=str(error))
-    return Letter("request", message, key, _type_in(message.body))
+    return Letter("request", message, key, _type_in(message.body), submitted_at=submitted_at)
 
 
 def _type_in(body: str) -> str:
@@ -135,4 +138,4 @@ def _work(message: DeadLetter) -> Letter:
         submission = read_work_message(message.body)
     except MalformedMessage as error:
         return Letter("work", message, None, complaint=str(error))
-    return Letter("work", message, submission.key, submission.job_type)
+    return Letter("work", message, submission.key, submission.job_type, submitted_at=submission.submitted_at)

@@ -112,6 +112,8 @@ def decide(letter: Letter, job: Job | None, *, drops_ended: bool) -> Action:
         return Action.MOVE if letter.queue == "request" else Action.ROWLESS
     if job.status.is_open:  # not swept yet, or opened again before
         return Action.MOVE
+    if job.submitted_at != letter.submitted_at:  # a later request under the job's token: it is none of the job's
+        return Action.MOVE
     if job.status is JobStatus.FAILED:
         return Action.REOPEN
     return Action.DROP if drops_ended else Action.ENDED
@@ -226,6 +228,11 @@ class _Mover:
                 if self._make_ready(step.letter) not in _MOVES:
                     raise Failure(f"job {_who(step.letter)[0]} has ended meanwhile; run the command again")
                 progress.advance()
+        if depth(self._access.sqs, plan.queue.dlqUrl) != len(plan.acts):
+            # SQS would move those that have come since as well, whose jobs are not opened.
+            with bar(f"{plan.name} queue: moving one by one, for it has changed", len(plan.acts)) as progress:
+                self._move_one_by_one(plan, progress, interrupt)
+            return
         with bar(f"{plan.name} queue: SQS is moving", len(plan.acts)) as progress:
             self._moved_by_sqs += move_tasks.move(
                 self._access.sqs, plan.queue, self._options.rate, progress, interrupt
