@@ -149,11 +149,12 @@ def test_a_body_arrives_byte_for_byte_and_injects_nothing(stage: RunningStage, a
     # Then the message is this body
     assert message["Body"].encode() == body
 
-    # And its attributes are the gateway's three, its group the caller
+    # And its attributes are the gateway's four, its group the caller
     attributes = message["MessageAttributes"]
-    assert attributes.keys() == {"owner", "jobId", "submittedAt"}
+    assert attributes.keys() == {"owner", "jobId", "submittedAt", "requestId"}
     assert attributes["owner"] == {"StringValue": ann.sub, "DataType": "String"}
     assert attributes["jobId"] == {"StringValue": answer.json()["jobId"], "DataType": "String"}
+    assert attributes["requestId"] == {"StringValue": answer.headers["x-amzn-RequestId"], "DataType": "String"}
     assert attributes["submittedAt"]["DataType"] == "Number"
     assert before_ms <= int(attributes["submittedAt"]["StringValue"]) <= time.time_ns() // 1_000_000
     assert message["Attributes"]["MessageGroupId"] == ann.sub

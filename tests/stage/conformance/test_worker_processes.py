@@ -36,6 +36,14 @@ def handler(event, context):
     time.sleep(1.5)
     return os.getpid()
 """
+PLACE = """
+import os, time
+def handler(event, context):
+    time.sleep(1)
+    own = os.environ["TMPDIR"]
+    open(os.path.join(own, "mark"), "w").close()
+    return [os.getpid(), os.path.realpath(__file__), os.path.realpath(own)]
+"""
 MARKER = """
 import os, time
 def handler(event, context):
@@ -167,3 +175,17 @@ def alive(process: int) -> bool:
 def ps(process: int, column: str) -> str:
     command = ["ps", "-o", f"{column}=", "-p", str(process)]
     return subprocess.run(command, capture_output=True, check=False, text=True).stdout.strip()
+
+
+def test_environments_share_their_code_and_nothing_else(engine: Any) -> None:
+    # given a function, and another one of other code
+    name, other = create_function(engine, PLACE), create_function(engine, PLACE + "# another")
+
+    # when two environments of the one run at once
+    with ThreadPoolExecutor(3) as pool:
+        first, second, foreign = pool.map(lambda one: invoke(engine, one), [name, name, other])
+
+    # then they are two processes with one copy of the code, and a temporary folder each
+    assert first[0] != second[0]
+    assert first[1] == second[1] != foreign[1]
+    assert len({first[2], second[2], foreign[2]}) == 3

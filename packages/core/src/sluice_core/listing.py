@@ -162,7 +162,7 @@ def _entries(items: Sequence[Mapping[str, Any]]) -> Iterator[_Entry]:
 
 def _is_position(submitted_at: object, shown: object) -> bool:
     return (
-        isinstance(submitted_at, int)
+        type(submitted_at) is int  # not True
         and 0 <= submitted_at <= _END_OF_TIME_MS
         and isinstance(shown, list)
         and len(shown) <= _SAME_TIME

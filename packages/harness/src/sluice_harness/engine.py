@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ REGION = "us-east-1"
 ACCOUNT = "000000000000"
 # The file that says, in the state folder, that this very engine answers.
 READY = "ready"
+_REMOVAL_SECONDS = 10.0
+_REMOVAL_PAUSE_SECONDS = 0.2
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -43,9 +46,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         asyncio.run(_serve(options.port, options.state, options.faults))
     finally:
-        shutil.rmtree(options.state, ignore_errors=True)
+        _remove(options.state)
         if options.name:
             forget(options.name, f"http://127.0.0.1:{options.port}")
+
+
+def _remove(state: Path) -> None:
+    """Remove the state folder; on other threads, workers that are being started may still unpack into it."""
+    deadline = time.monotonic() + _REMOVAL_SECONDS
+    while state.exists() and time.monotonic() < deadline:
+        shutil.rmtree(state, ignore_errors=True)
+        time.sleep(_REMOVAL_PAUSE_SECONDS)
 
 
 def _set_environment(port: int, state: Path) -> None:

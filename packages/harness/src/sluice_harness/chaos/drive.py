@@ -55,7 +55,7 @@ class Schedule:
     ends_at : float
         When the run is over, drained or not.
     settle_s : float
-        How long after the drain the audit begins.
+        How long after the drain the audit begins, if there is as much time.
 
     """
 
@@ -103,6 +103,7 @@ class Drive:
         self._submitting_s = len(plan) / schedule.rate
         self.traffic = Traffic(description, plan, schedule.rate)
         self.drained_after_s: float | None = None
+        self.settled_s = 0.0
 
     async def run(self) -> None:
         """Run until everything has drained and settled, or the time is up; then no more faults happen."""
@@ -117,7 +118,8 @@ class Drive:
         finally:
             self._faults.stop()
         if self.drained_after_s is not None:
-            await asyncio.sleep(self._schedule.settle_s)
+            self.settled_s = max(0.0, min(self._schedule.settle_s, self._schedule.ends_at - time.monotonic()))
+            await asyncio.sleep(self.settled_s)
         await self._until_shown()
 
     async def _until_drained(self) -> None:

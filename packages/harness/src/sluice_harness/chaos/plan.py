@@ -36,11 +36,11 @@ SHARES = {
     Role.DUPLICATE: 0.04,
     Role.CONFLICT: 0.01,
 }
-# A fifth of the cancelled jobs take their time, so that they can be met RUNNING; a few ordinary ones outlast a
-# heartbeat.
-_CANCEL_RUNNING = 0.2
-_CANCEL_WORK_S = 3
-_LONG = 0.002
+# Some of the cancelled jobs take their time, so that they can be met RUNNING; a few ordinary ones outlast a
+# heartbeat. Few of either: two workers do all the work.
+_CANCEL_RUNNING = 0.12
+_CANCEL_WORK_S = 2
+_LONG = 0.001
 _LONG_WORK_S = 12
 _FORMATS = ("json", "csv", "ndjson")
 _USERS = 2

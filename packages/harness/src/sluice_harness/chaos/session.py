@@ -84,7 +84,8 @@ def _options() -> argparse.Namespace:
         "--settle",
         type=float,
         default=_SETTLE_S,
-        help=f"seconds between drain and audit ({_SETTLE_S:g}); an orphan object counts once it is a minute old",
+        help=f"seconds between drain and audit, if there are as many ({_SETTLE_S:g}); an orphan object counts "
+        "once it is a minute old",
     )
     parser.add_argument(
         "--faults-until",
@@ -123,7 +124,7 @@ def _run(options: argparse.Namespace, console: Console) -> bool:
             asyncio.run(driven.run())
             report = _audited(description, driven, bars)
             jobs = driven.jobs()
-    offences = judge(driven.traffic.traces, jobs, report)
+    offences = judge(driven.traffic.traces, jobs, report, drained=driven.drained_after_s is not None)
     summary = summarize(driven, faults, jobs, offences)
     summary["seconds"] = round(time.monotonic() - began, 1)
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
@@ -166,7 +167,7 @@ def _settings(options: argparse.Namespace, folder: Path) -> Settings:
 
 
 def _schedule(options: argparse.Namespace, began: float) -> Schedule:
-    whole_s = 60 * options.minutes - options.settle - _AUDIT_S
+    whole_s = 60 * options.minutes - _AUDIT_S
     return Schedule(
         rate=options.rate,
         faults_until=options.faults_until * options.jobs,

@@ -52,6 +52,7 @@ def summarize(
         },
         "attempts": _tally(job.attempts for job in jobs.values()),
         "drainedAfterSeconds": driven.drained_after_s and round(driven.drained_after_s, 1),
+        "settledSeconds": round(driven.settled_s, 1),
         "offences": [asdict(offence) for offence in offences],
     }
 
@@ -87,6 +88,7 @@ def show(console: Console, summary: Mapping[str, Any], folder: Path) -> None:
     console.print(
         f"{summary['accepted']:,} jobs accepted, "
         + (f"drained after {drained:.0f} s" if drained else "not drained in time")
+        + f", audited {summary['settledSeconds']:.0f} s later"
         + f", {summary['seconds']:.0f} s in all; "
         + (f"{len(offences)} breaches" if offences else "nothing lost, nothing twice")
         + f"; see {(folder / 'summary.json').relative_to(ROOT)}",

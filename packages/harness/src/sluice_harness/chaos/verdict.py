@@ -29,9 +29,13 @@ class Offence:
     what: str
 
 
-def judge(traces: Sequence[Trace], jobs: Mapping[tuple[str, str], Job], report: AuditReport) -> Sequence[Offence]:
+def judge(
+    traces: Sequence[Trace], jobs: Mapping[tuple[str, str], Job], report: AuditReport, *, drained: bool
+) -> Sequence[Offence]:
     """Return every breach: none means that nothing was lost and nothing done twice."""
+    undrained = [] if drained else [Offence("-", "not drained in time: what follows may only need longer")]
     return [
+        *undrained,
         *(Offence(_name(trace), what) for trace in traces for what in _breaches(trace, jobs.get(trace.key))),
         *(Offence(finding.job or "-", f"{finding.kind}: {finding.detail}") for finding in report.findings),
         *(Offence("-", f"not judged: {note}") for note in report.notes),

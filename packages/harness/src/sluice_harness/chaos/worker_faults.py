@@ -65,11 +65,11 @@ class Settings:
 
     seed: int
     folder: str
-    throttle: float = 0.010
-    server_error: float = 0.010
-    timeout: float = 0.003
-    lost_response: float = 0.007
-    outage: float = 0.002
+    throttle: float = 0.008
+    server_error: float = 0.008
+    timeout: float = 0.002
+    lost_response: float = 0.006
+    outage: float = 0.0015
     kill: float = 0.03
     stall_s: float = 3.0
 

@@ -33,6 +33,7 @@ _PATCHES = [
     "functions.log_streams",
     "functions.log_wait",
     "functions.handler_errors",
+    "functions.shared_code",
     "functions.worker_lifetime",
     "functions.worker_environment",
     "functions.worker_retirement",
