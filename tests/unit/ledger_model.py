@@ -164,6 +164,7 @@ class JobModel:
             case "claim":
                 self._no_lease_holds(deed, now)
                 self.holder, self._lease_ends = deed.token, deed.lease_ends
+                self._hold_ends = 0  # it was held for this
                 self._claims += 1
             case "renew":
                 self._lease_ends = deed.lease_ends

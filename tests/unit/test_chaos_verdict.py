@@ -50,16 +50,22 @@ class Run:
         key = self.trace(role).key
         self.jobs[key] = replace(self.jobs[key], status=status)
 
-    def breaches(self) -> list[str]:
+    def breaches(self, *, drained: bool = True) -> list[str]:
         counts = {
             str(status): count for status, count in Counter(job.status for job in self.jobs.values()).items()
         }
         report = AuditReport(counts, self.findings, self.dead, self.notes)
-        return [f"{offence.job}: {offence.what}" for offence in judge(self.traces, self.jobs, report)]
+        return [
+            f"{offence.job}: {offence.what}" for offence in judge(self.traces, self.jobs, report, drained=drained)
+        ]
 
 
 def test_a_run_that_kept_the_promise_has_no_breach() -> None:
     assert Run().breaches() == []
+
+
+def test_a_run_that_did_not_drain_did_not_prove_anything() -> None:
+    assert Run().breaches(drained=False) == ["-: not drained in time: what follows may only need longer"]
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))

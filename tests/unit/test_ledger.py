@@ -245,6 +245,17 @@ def test_a_reopened_job_is_held_until_the_sweeper_may_end_it(ledger: JobLedger) 
     assert expire(ledger, HELD_UNTIL + 1) == [WRITTEN]
 
 
+def test_a_claim_ends_the_hold(ledger: JobLedger) -> None:
+    # Given a job that is brought back, and claimed by a worker that vanishes
+    reopen(ledger, failed(ledger), HELD_UNTIL)
+    claim(ledger, OTHER)
+
+    # Then its lease alone protects it
+    assert LEASE_END + 1 < HELD_UNTIL
+    assert expire(ledger, LEASE_END)[0].outcome is Outcome.REFUSED
+    assert expire(ledger, LEASE_END + 1) == [WRITTEN]
+
+
 def test_a_history_grows_in_order(ledger: JobLedger) -> None:
     # Given a job that fails three times, each time brought back
     reopen(ledger, failed(ledger))

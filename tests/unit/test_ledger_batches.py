@@ -8,6 +8,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 from botocore.stub import Stubber
+from sluice_core.clients import is_transient
 from sluice_core.jobs import Conflict, JobError, StoredResult
 from sluice_core.ledger import Attempt, JobLedger, Outcome, Write
 from sluice_core.rows import new_row
@@ -131,6 +132,24 @@ def test_what_one_read_leaves_is_read_by_the_next(scripted: JobLedger, answers: 
     )
 
     assert list(scripted.get_many([one.key for one in jobs], consistent=True)) == [one.key for one in jobs]
+
+
+def test_a_table_that_leaves_keys_again_and_again_is_given_up(
+    scripted: JobLedger, answers: Stubber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a table that never answers
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    left = {"jobs": {"Keys": [{"jobKey": {"S": str(JOB.key)}}]}}
+    for _ in range(6):
+        answers.add_response("batch_get_item", {"Responses": {}, "UnprocessedKeys": left})
+
+    # Then it is asked six times, with longer pauses each time, and the caller is told that this may pass
+    with pytest.raises(ClientError) as given_up:
+        scripted.get_many([JOB.key])
+    assert is_transient(given_up.value)
+    assert len(pauses) == 5
+    assert all(0 <= pause <= 0.1 * 2**n for n, pause in enumerate(pauses))
 
 
 # What may pass

@@ -99,6 +99,7 @@ CHANGES: dict[str, Change] = {
             'SET "leaseUntil" = 0',
             'SET "heldUntil" = :heldUntil',
             'SET "history" = :history',
+            'REMOVE "attempt"',
             'REMOVE "endedAt"',
             'REMOVE "error"',
         ),
@@ -237,7 +238,7 @@ class JobLedger:
             "history": history_list(history),
         }
         [write] = self._change("reopen", [values])
-        return _recognised(write, lambda job: job.history == history)
+        return _recognised(write, lambda job: job.status.is_open and job.history == history)
 
     def note_conflict(self, key: JobKey, conflict: Conflict) -> None:
         """Let the job show that its token was used again for something else; nothing of the job changes."""
@@ -292,8 +293,8 @@ class JobLedger:
     ) -> list[Write]:
         values = [{"key": string(str(one.key)), "attempt": string(one.token), **more} for one, more in writes]
         return [
-            _recognised(write, lambda job, token=one.token: job.status is becomes and job.attempt == token)  # type: ignore[misc]
-            for (one, _), write in zip(writes, self._change(change, values), strict=True)
+            _recognised(write, lambda job, one=one, more=more: _is_by(job, one, becomes, more.get("error")))  # type: ignore[misc]
+            for (one, more), write in zip(writes, self._change(change, values), strict=True)
         ]
 
     def _end_with(self, change: str, keys: Sequence[JobKey], error: JobError, now_ms: int) -> list[Write]:
@@ -375,6 +376,12 @@ def _write(response: BatchStatementResponseTypeDef) -> Write:
             raise RuntimeError(f"the job table refused a statement: {code}: {error.get('Message')}")
         case _:
             return Write(Outcome.UNAVAILABLE)
+
+
+def _is_by(job: Job, attempt: Attempt, status: JobStatus, error: Mapping[str, Any] | None) -> bool:
+    """Whether a row shows an attempt's own write; a failure may be an operator's or the sweeper's instead."""
+    its_error = error_map(job.error) if job.error else None
+    return (job.status, job.attempt, its_error) == (status, attempt.token, error)
 
 
 def _recognised(write: Write, shows_it: Callable[[Job], bool]) -> Write:
