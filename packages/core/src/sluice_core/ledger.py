@@ -4,11 +4,11 @@ No two actors can both win a change, so deliveries may repeat and functions may 
 batches, so writes go in batches: one BatchExecuteStatement carries up to 25 conditional writes, each with an
 outcome of its own, at the price of plain writes. `CHANGES` is the whole protocol.
 
-========  =================================================  =========================================
+========  =================================================  ============================================
 change    holds only if                                      afterwards
-========  =================================================  =========================================
+========  =================================================  ============================================
 record    there is no such job                               SUBMITTED (or its end, if it never can run)
-claim     SUBMITTED or RUNNING, and no lease holds           RUNNING, my attempt, lease set
+claim     SUBMITTED or RUNNING, and no lease holds           RUNNING, my attempt, lease set, hold ended
 renew     RUNNING, my attempt                                the lease ends later
 complete  RUNNING, my attempt                                COMPLETED, result
 fail      RUNNING, my attempt                                FAILED, error
@@ -17,7 +17,7 @@ cancel    SUBMITTED or RUNNING                               CANCELLED
 abort     SUBMITTED or RUNNING                               FAILED, error
 expire    SUBMITTED or RUNNING, no lease holds, not held     FAILED, error
 reopen    FAILED, at the very time I saw                     SUBMITTED, held, its failure in the history
-========  =================================================  =========================================
+========  =================================================  ============================================
 
 An answer may be lost although the write was done, and the SDK then tries again and is refused. A refusal whose
 row shows this very write counts as written.
