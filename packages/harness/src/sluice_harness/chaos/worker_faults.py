@@ -38,8 +38,8 @@ RECORD = "faults.jsonl"
 
 # As many as botocore tries here, so that an outage reaches the handler.
 _OUTAGE_CALLS = 4
-# An invocation's kill comes at a call up to this, or after so many seconds; early ones are likelier.
-_CALLS = 12
+# An invocation's kill comes at a call or a job's run up to this, or after so many seconds, rather early than late.
+_CALLS, _RUNS = 12, 3
 _TIMER_S = 0.4
 
 
@@ -102,7 +102,8 @@ def invocation_kill(settings: Settings, function: str, worker: int, invocation: 
     if draw.random() >= settings.kill:
         return None
     early = draw.random() ** 3
-    return Kill(KILLS[draw.randrange(len(KILLS))], int(early * _CALLS), early * _TIMER_S)
+    kind = KILLS[draw.randrange(len(KILLS))]
+    return Kill(kind, int(early * (_RUNS if kind == "kill-in-work" else _CALLS)), early * _TIMER_S)
 
 
 def _draw(seed: int, *place: object) -> random.Random:
