@@ -283,16 +283,17 @@ def test_an_unrecorded_request_completes_when_it_is_redriven(stage: RunningStage
 
 
 def test_a_transient_failure_waits_seconds_and_then_succeeds(stage: RunningStage, story: Story) -> None:
-    # Given a job whose first attempt has failed, and no worker for a moment
+    # Given a job of which an attempt has failed (a delay may be none, so more than one may have), and no worker
     url = stage.description.queues.work.url
     with no_results_of(stage, story.ben.sub):
         job_id = story.ben.accepted(QUICK)
-        until(lambda: released(stage, story.ben.sub, job_id), "the first attempt has failed")
+        until(lambda: released(stage, story.ben.sub, job_id), "an attempt has failed")
         with stage.unworked():
-            # When its message shows again, then that was soon, and it had been received once before
+            # When its message shows again, then that was soon, and each attempt had received it once
             began = time.monotonic()
             (message,) = until(lambda: receive(stage, url, hidden_s=0), "the message shows again")
-            assert (job_of(message), receives_of(message)) == (job_id, 2)
+            attempts = attempts_of(stage, story.ben, job_id)
+            assert (job_of(message), receives_of(message)) == (job_id, attempts + 1)
             assert time.monotonic() - began < 30 < visibility_of(stage, url)
 
     # And once there is nothing in its way, the job completes, and no message is left
@@ -303,6 +304,6 @@ def test_a_transient_failure_waits_seconds_and_then_succeeds(stage: RunningStage
 
 
 def released(stage: RunningStage, owner: str, job_id: str) -> bool:
-    """Whether a job's first attempt has given it back."""
+    """Whether an attempt has given a job back."""
     row = stage.row(owner, job_id) or {}
-    return (row.get("status"), row.get("attempts")) == ({"S": "SUBMITTED"}, {"N": "1"})
+    return row.get("status") == {"S": "SUBMITTED"} and row["attempts"] != {"N": "0"}
