@@ -17,6 +17,9 @@ from sluice_harness.ops.__main__ import main
 from unit.lambda_events import job
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import boto3
     from sluice_core.jobs import StoredResult, Submission
     from sluice_core.ledger import JobLedger
     from unit.resources import Bucket, WorkQueue
@@ -146,3 +149,49 @@ def attempt(one: Submission) -> Attempt:
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+class MoveTasks:
+    """SQS's move tasks, which the engine does not know: each look at a task finds one more message moved.
+
+    Stands behind botocore's own checks of the calls' parameters.
+    """
+
+    def __init__(self, operated: Operated, session: boto3.Session) -> None:
+        self._source, self._target = operated.queues.work_dlq, operated.queues.work
+        self.started: list[dict[str, Any]] = []
+        self.task: dict[str, Any] = {}
+        self.on_look: Callable[[], None] = lambda: None
+        for call in ("StartMessageMoveTask", "ListMessageMoveTasks", "CancelMessageMoveTask"):
+            session.events.register(f"before-call.sqs.{call}", getattr(self, call))
+
+    def StartMessageMoveTask(self, params: dict[str, Any], **_: Any) -> tuple[Any, dict[str, Any]]:  # noqa: N802
+        self.started.append(json.loads(params["body"]))
+        self.task = {"Status": "RUNNING", "ApproximateNumberOfMessagesToMove": self._source.depth()[0]}
+        return _answer({"TaskHandle": "task-1"})
+
+    def ListMessageMoveTasks(self, **_: Any) -> tuple[Any, dict[str, Any]]:  # noqa: N802
+        if self.task.get("Status") == "RUNNING":
+            self.on_look()
+        if self.task.get("Status") == "RUNNING":
+            self._move_one()
+        return _answer({"Results": [self.task] if self.task else []})
+
+    def CancelMessageMoveTask(self, **_: Any) -> tuple[Any, dict[str, Any]]:  # noqa: N802
+        self.task["Status"] = "CANCELLED"
+        return _answer({"ApproximateNumberOfMessagesMoved": self.task["ApproximateNumberOfMessagesMoved"]})
+
+    def _move_one(self) -> None:
+        [message] = self._source.sqs.receive_message(QueueUrl=self._source.url)["Messages"]
+        self._target.sqs.send_message(QueueUrl=self._target.url, MessageBody=message["Body"])
+        self._source.sqs.delete_message(QueueUrl=self._source.url, ReceiptHandle=message["ReceiptHandle"])
+        self.task["ApproximateNumberOfMessagesMoved"] = 1 + self.task.get("ApproximateNumberOfMessagesMoved", 0)
+        if not sum(self._source.depth()):
+            self.task["Status"] = "COMPLETED"
+
+
+def _answer(parsed: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    class _Http:
+        status_code = 200
+
+    return _Http(), {**parsed, "ResponseMetadata": {"HTTPStatusCode": 200}}

@@ -370,3 +370,29 @@ def test_a_message_that_is_gone_harms_none_of_the_others(
     assert handle(simulator, *records) == ids(*records)
 
     assert work_queue.depth() == (1, 0)
+
+
+@pytest.mark.parametrize("change", ["claim", "complete"])
+def test_no_answer_of_the_table_on_the_last_receive_is_no_failure(
+    simulator: ModuleType,
+    ledger: JobLedger,
+    dispatch: Dispatch,
+    *,
+    work_queue: WorkQueue,
+    wire: Wire,
+    lapse: Lapse,
+    change: str,
+) -> None:
+    # Given a message that would be set aside next
+    ledger.record([HELD])
+    records = dispatch(HELD, receives=MAX_RECEIVES)
+    wire.strike_change(Fault.SERVER_ERROR, change, times=1)
+
+    # When the table does not answer, then a new message takes its place, and ends the job
+    assert handle(simulator, *records) == []
+    work_queue.delete(*records)
+    [new] = work_queue.deliver()
+    if change == "complete":
+        lapse(HELD)
+    assert handle(simulator, new) == []
+    assert row(ledger, HELD).status is JobStatus.COMPLETED

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from sluice_core.callers import owner_tag
 from sluice_core.jobs import JobKey, JobStatus, Submission, is_job_id, may_be_queued
+from sluice_core.rows import new_row, read_row
 from unit.lambda_events import ANN, BEN, gateway_id
 
 NOW = 1_790_000_000_000
@@ -114,3 +115,11 @@ def test_open_and_end_states() -> None:
 
 def test_a_key_is_written_with_its_owner_first() -> None:
     assert str(JobKey("ann", "j1")) == "ann#j1"
+
+
+def test_a_row_of_before_there_were_holds_is_read_as_not_held() -> None:
+    # Functions are updated one by one, so rows without one are met
+    row = new_row(Submission(JobKey("ann", "a-job-of-old-days"), "scripted", {}, 1), 10)
+    del row["heldUntil"]
+
+    assert read_row(row).held_until == 0

@@ -285,3 +285,17 @@ def test_an_owner_that_cannot_be_is_not_found(job_status: ModuleType, owner: str
     answer = lambda_events.ask(job_status, None, owner=BEN, groups=ADMINS, query={"owner": owner})
 
     assert answer[0] == 404
+
+
+def test_few_of_a_status_are_found_in_few_calls_however_few_are_asked_for(
+    job_status: ModuleType, ledger: JobLedger, wire: Wire
+) -> None:
+    # Given one cancelled job behind 150 others
+    jobs = record(ledger, 151)
+    ledger.cancel(jobs[-1].key, NOW)
+
+    status, page = ask(job_status, status="CANCELLED", limit="1")
+
+    # Then a hundred are looked at in a step: four shards and one read, twice
+    assert (status, [one["jobId"] for one in page["jobs"]]) == (200, ids(jobs[-1:]))
+    assert (len(wire.made("Query")), len(wire.made("BatchGetItem"))) == (8, 2)

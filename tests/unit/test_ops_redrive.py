@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -13,17 +12,18 @@ import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from sluice_core.jobs import EarlierEnd, JobStatus
+from sluice_core.ledger import JobLedger
 from sluice_harness.ops import move_tasks
 from sluice_harness.ops.audit import audit
 from sluice_harness.ops.stage import Access
 from unit.lambda_events import BEN, handle, job, row
-from unit.operated import EXHAUSTED, TRACE, now_ms
+from unit.operated import EXHAUSTED, TRACE, MoveTasks, now_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import ModuleType
 
     from sluice_core.jobs import Submission
+    from sluice_core.ledger import Write
     from unit.operated import Operated
 
     Capture = pytest.CaptureFixture[str]
@@ -266,53 +266,14 @@ def test_whatever_fails_the_message_is_in_a_queue_and_a_second_run_goes_on(
     assert len(row(operated.ledger, failed).history) == 1
 
 
-class _MoveTasks:
-    """SQS's move tasks, which the engine does not know: each look at a task finds one more message moved.
-
-    Stands behind botocore's own checks of the calls' parameters.
-    """
-
-    def __init__(self, operated: Operated, session: boto3.Session) -> None:
-        self._source, self._target = operated.queues.work_dlq, operated.queues.work
-        self.started: list[dict[str, Any]] = []
-        self.task: dict[str, Any] = {}
-        self.on_look: Callable[[], None] = lambda: None
-        for call in ("StartMessageMoveTask", "ListMessageMoveTasks", "CancelMessageMoveTask"):
-            session.events.register(f"before-call.sqs.{call}", getattr(self, call))
-
-    def StartMessageMoveTask(self, params: dict[str, Any], **_: Any) -> tuple[Any, dict[str, Any]]:  # noqa: N802
-        self.started.append(json.loads(params["body"]))
-        self.task = {"Status": "RUNNING", "ApproximateNumberOfMessagesToMove": self._source.depth()[0]}
-        return _answer({"TaskHandle": "task-1"})
-
-    def ListMessageMoveTasks(self, **_: Any) -> tuple[Any, dict[str, Any]]:  # noqa: N802
-        if self.task.get("Status") == "RUNNING":
-            self.on_look()
-        if self.task.get("Status") == "RUNNING":
-            self._move_one()
-        return _answer({"Results": [self.task] if self.task else []})
-
-    def CancelMessageMoveTask(self, **_: Any) -> tuple[Any, dict[str, Any]]:  # noqa: N802
-        self.task["Status"] = "CANCELLED"
-        return _answer({"ApproximateNumberOfMessagesMoved": self.task["ApproximateNumberOfMessagesMoved"]})
-
-    def _move_one(self) -> None:
-        [message] = self._source.sqs.receive_message(QueueUrl=self._source.url)["Messages"]
-        self._target.sqs.send_message(QueueUrl=self._target.url, MessageBody=message["Body"])
-        self._source.sqs.delete_message(QueueUrl=self._source.url, ReceiptHandle=message["ReceiptHandle"])
-        self.task["ApproximateNumberOfMessagesMoved"] = 1 + self.task.get("ApproximateNumberOfMessagesMoved", 0)
-        if not sum(self._source.depth()):
-            self.task["Status"] = "COMPLETED"
-
-
 @pytest.fixture
-def move_task(operated: Operated, session: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> _MoveTasks:
+def move_task(operated: Operated, session: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> MoveTasks:
     monkeypatch.setattr(move_tasks, "_POLL_S", 0.01)
-    return _MoveTasks(operated, session)
+    return MoveTasks(operated, session)
 
 
 def test_where_sqs_can_it_moves_the_whole_queue(
-    operated: Operated, letters: list[Submission], move_task: _MoveTasks, capsys: Capture
+    operated: Operated, letters: list[Submission], move_task: MoveTasks, capsys: Capture
 ) -> None:
     assert operated.run("dlq", "redrive", "--all", "--rate", "30", "--yes") == 0
     [started] = move_task.started
@@ -325,7 +286,7 @@ def test_where_sqs_can_it_moves_the_whole_queue(
 
 
 def test_sqs_moves_nothing_where_something_is_to_be_left(
-    operated: Operated, letters: list[Submission], move_task: _MoveTasks
+    operated: Operated, letters: list[Submission], move_task: MoveTasks
 ) -> None:
     operated.malformed_letter()
     assert operated.run("dlq", "redrive", "--all", "--yes") == 0
@@ -334,8 +295,30 @@ def test_sqs_moves_nothing_where_something_is_to_be_left(
     assert len(letters) == len(operated.queues.work.receive())
 
 
+def test_sqs_moves_nothing_that_came_while_jobs_were_opened(
+    operated: Operated, letters: list[Submission], move_task: MoveTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a job whose letter comes after the plan was made, when the planned jobs are open already
+    late = operated.failed("late")
+    reopen = JobLedger.reopen
+
+    def reopen_last(ledger: JobLedger, *arguments: Any) -> Write:
+        if arguments[0].key == letters[-1].key:
+            operated.work_letter(late)
+        return reopen(ledger, *arguments)
+
+    monkeypatch.setattr(JobLedger, "reopen", reopen_last)
+
+    # When all are brought back, then SQS is not asked, and the late one is left for the next time
+    assert operated.run("dlq", "redrive", "--all", "--yes") == 0
+    assert move_task.started == []
+    assert operated.queues.work_dlq.depth() == (1, 0)
+    assert row(operated.ledger, late).status is JobStatus.FAILED
+    assert len(operated.queues.work.receive()) == len(letters)
+
+
 def test_ctrl_c_cancels_sqs_move(
-    operated: Operated, letters: list[Submission], move_task: _MoveTasks, capsys: Capture
+    operated: Operated, letters: list[Submission], move_task: MoveTasks, capsys: Capture
 ) -> None:
     move_task.on_look = lambda: os.kill(os.getpid(), signal.SIGINT)
     assert operated.run("dlq", "redrive", "--all", "--yes") == 1
@@ -348,19 +331,12 @@ def test_ctrl_c_cancels_sqs_move(
 
 
 def test_two_moves_of_one_queue_do_not_mix(
-    operated: Operated, letters: list[Submission], move_task: _MoveTasks, capsys: Capture
+    operated: Operated, letters: list[Submission], move_task: MoveTasks, capsys: Capture
 ) -> None:
     move_task.task = {"Status": "CANCELLING", "ApproximateNumberOfMessagesMoved": 7}
     assert operated.run("dlq", "redrive", "--all", "--yes") == 1
     assert "another move" in capsys.readouterr().err
     assert set(statuses(operated, letters)) == {JobStatus.FAILED}
-
-
-def _answer(parsed: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    class _Http:
-        status_code = 200
-
-    return _Http(), {**parsed, "ResponseMetadata": {"HTTPStatusCode": 200}}
 
 
 class _Context:
