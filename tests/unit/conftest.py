@@ -52,6 +52,8 @@ class _CurrentStdout:
 
 
 _log_handler: Any = telemetry.logger.registered_handler
+# No test is to depend on which of them came first.
+telemetry.Measurements._is_cold = False
 # Not setStream, which would flush the stream of pytest's start, long closed.
 _log_handler.stream = _CurrentStdout()
 

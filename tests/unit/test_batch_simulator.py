@@ -67,7 +67,8 @@ def test_its_times_are_measured(
     assert output.values("ResultBytes") == [len(f"made for {mine.key.job_id}")]
     # and logged in one line
     [line] = output.logs
-    assert (line["message"], line["jobId"]) == ("completed", mine.key.job_id)
+    assert (line["outcome"], line["jobId"]) == ("completed", mine.key.job_id)
+    assert line.keys() >= {"jobType", "attempt", "queueWaitMs", "runMs", "endToEndMs", "bytes"}
 
 
 @pytest.mark.parametrize(("remaining_ms", "lease_ms"), [(60_000, 35_000), (30_000, 35_000), (12_000, 17_000)])
@@ -96,7 +97,8 @@ def test_a_batch_whose_jobs_fare_differently(
 
     assert [row(ledger, one).status for one in jobs] == ["COMPLETED", "FAILED", "SUBMITTED", "COMPLETED"]
     assert output.values("JobsCompleted") == [1, 1]
-    assert output.values("JobsFailed") == [1]
+    assert output.values("JobsStarted") == [1, 1, 1, 1]
+    assert output.values("JobsFailed") == output.values("JobsFailedPermanent") == [1]
     assert output.values("JobsRetried") == [1]
     assert output.values("BatchItemFailures") == [1]
 
@@ -305,14 +307,18 @@ def test_payloads_stay_out_of_logs_and_ids_out_of_dimensions(
     assert "made for" not in output.text
     assert "Traceback" not in output.text
     # One line a job, and one for each attempt that failed, and one for the malformed message
-    per_job = [line["jobId"] for line in output.logs if line["message"] in ("completed", "failed")]
+    per_job = [line["jobId"] for line in output.logs if line.get("outcome") in ("completed", "failed")]
     assert len(per_job) == len(set(per_job)) == 5
     # and dimensions are these two sets exactly
     for document in output.emf:
         [directive] = document["_aws"]["CloudWatchMetrics"]
-        names = ["Stage", "JobType"] if "JobType" in document else ["Stage"]
-        assert directive["Dimensions"] == [names]
+        by_type = [["Stage", "JobType"], ["Stage"]]
+        assert directive["Dimensions"] == (by_type if "JobType" in document else [["Stage"]])
         assert document["Stage"] == "unit"
         assert document.get("JobType", "scripted") == "scripted"
-        assert set(document) == {"_aws", *names, *(one["Name"] for one in directive["Metrics"])}
+        assert set(document) == {
+            "_aws",
+            *directive["Dimensions"][0],
+            *(one["Name"] for one in directive["Metrics"]),
+        }
         assert not re.search("job-(succeed|permanent|transient)", json.dumps(document))

@@ -61,7 +61,7 @@ def test_a_submitted_job_ends_at_once(cancel_job: ModuleType, ledger: JobLedger,
     found = row(ledger, JOB)
     assert (found.status, found.error, found.result) == (JobStatus.CANCELLED, None, None)
     assert output.values("JobsCancelled") == [1]
-    assert [(line["message"], line["jobId"]) for line in output.logs] == [("cancelled", JOB.key.job_id)]
+    assert [(line["outcome"], line["jobId"]) for line in output.logs] == [("cancelled", JOB.key.job_id)]
 
 
 def test_its_message_is_dropped_when_it_comes(

@@ -57,7 +57,7 @@ def test_a_cancelled_job_s_work_is_told_to_stop_and_whatever_it_gives_is_discard
     assert bucket.keys() == []
     for metric in ("JobsCompleted", "JobsFailed", "JobsRetried", "RunTime"):
         assert output.values(metric) == []
-    assert not [line for line in output.logs if line["message"] == "attempt failed"]
+    assert not [line for line in output.logs if line.get("outcome") == "attempt failed"]
 
 
 @pytest.mark.parametrize("do", ["succeed", "permanent", "transient"])

@@ -52,7 +52,7 @@ def test_a_new_job_is_recorded_and_dispatched(
     # and that was counted and logged
     assert output.values("SubmissionsRecorded") == [1]
     [line] = output.logs
-    assert (line["message"], line["jobId"], line["jobType"]) == ("recorded", found.key.job_id, "weather-report")
+    assert (line["outcome"], line["jobId"], line["jobType"]) == ("recorded", found.key.job_id, "weather-report")
 
 
 def test_a_full_batch_of_several_owners(

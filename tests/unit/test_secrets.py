@@ -31,8 +31,9 @@ JOB = job("mine", secret=SECRET)
 ENVELOPE = {"level", "message", "timestamp", "service"}
 # All that a log line may say beyond these; none of it is the client's but the id that their token becomes.
 MAY_SAY = {
-    *("jobId", "jobType", "messageId", "code", "reason", "error", "last", "status", "events", "codes"),
-    *("queueWaitMs", "endToEndMs", "bytes", "jobs", "messages"),
+    *("outcome", "jobId", "jobType", "traceId", "attempt"),
+    *("messageId", "code", "reason", "error", "status", "events", "codes"),
+    *("queueWaitMs", "runMs", "endToEndMs", "bytes", "jobs", "messages"),
 }
 # Of EMF documents: two dimensions, and the metrics by name.
 DIMENSIONS = ({"Stage"}, {"Stage", "JobType"})

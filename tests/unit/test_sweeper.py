@@ -75,7 +75,7 @@ def test_a_job_whose_worker_died_ends(
     assert output.values("JobsSwept") == output.values("JobsFailed") == [1]
     assert {one["JobType"] for one in output.emf} == {"scripted"}
     [line] = output.logs
-    assert (line["message"], line["jobId"], line["code"]) == ("swept", MINE.key.job_id, "WORKER_LOST")
+    assert (line["outcome"], line["jobId"], line["code"]) == ("swept", MINE.key.job_id, "WORKER_LOST")
 
 
 def test_a_job_that_was_given_back_ends(sweeper: ModuleType, ledger: JobLedger, work_dlq: WorkQueue) -> None:

@@ -85,8 +85,8 @@ class WorkQueueExecutor:
         return refused
 
 
-def read_work_message(body: str) -> Submission:
-    """Return the job in a work-queue message.
+def read_work_message(body: str, trace_header: str = "") -> Submission:
+    """Return the job in a work-queue message, and with it the trace that the message carries beside its body.
 
     Raises
     ------
@@ -102,17 +102,23 @@ def read_work_message(body: str) -> Submission:
             parameters=message["parameters"],
             submitted_at=int(message["submittedAt"]),
             is_again="again" in message,
+            trace_header=trace_header,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise MalformedMessage("not a work message of this version") from error
 
 
 def _entry(number: int, submission: Submission) -> SendMessageBatchRequestEntryTypeDef:
-    return {
+    entry: SendMessageBatchRequestEntryTypeDef = {
         "Id": str(number),
         "MessageBody": _message(submission),
         "MessageGroupId": submission.key.owner,
     }
+    if submission.trace_header:
+        # The job's own: by itself the SDK would send the invocation's, which is another's or nobody's.
+        header = {"DataType": "String", "StringValue": submission.trace_header}
+        entry["MessageSystemAttributes"] = {"AWSTraceHeader": header}  # type: ignore[dict-item]
+    return entry
 
 
 def _message(submission: Submission) -> str:

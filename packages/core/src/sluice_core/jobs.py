@@ -105,6 +105,8 @@ class Submission:
         The gateway's id of the request; a work message has none.
     is_again : bool
         Whether its message took the place of another, so that the job may have been begun.
+    trace_header : str
+        The X-Ray trace that its request began, as the queues carry it; empty without one.
 
     """
 
@@ -114,6 +116,7 @@ class Submission:
     submitted_at: int
     request_id: str = ""
     is_again: bool = False
+    trace_header: str = field(default="", compare=False)
 
     @property
     def digest(self) -> str:

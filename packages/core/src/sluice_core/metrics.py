@@ -1,7 +1,9 @@
 """The metric catalogue: the one place that says what Sluice's own metrics are called and mean.
 
-Dimensions are ``Stage`` and ``JobType`` only; ids go into EMF properties, never into dimensions, where each
-value would be a metric of its own at USD 0.30 a month.
+Handlers emit from it, alarms and dashboards refer to it, and tests hold all three against each other. Dimensions
+are ``Stage`` and ``JobType`` only; ids never become dimensions, where each value would be a metric of its own at
+USD 0.30 a month. What has a job type is there twice: by type, for looking, and over all types, for alarms, which
+cannot add up series that they do not know.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 NAMESPACE = "Sluice"
+STAGE = "Stage"
+JOB_TYPE = "JobType"
 
 
 class Unit(StrEnum):
@@ -22,30 +26,83 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric: its name in CloudWatch, its unit and what one datapoint means."""
+    """One metric: its name in CloudWatch, its unit and what one datapoint means.
+
+    Attributes
+    ----------
+    by_job_type : bool
+        Whether it is there by job type as well as for the stage as a whole.
+
+    """
 
     name: str
     unit: Unit
     meaning: str
+    by_job_type: bool = False
+
+    @property
+    def dimension_sets(self) -> tuple[tuple[str, ...], ...]:
+        """The sets of dimensions under which it is there."""
+        return ((STAGE,), (STAGE, JOB_TYPE)) if self.by_job_type else ((STAGE,),)
 
 
-SUBMISSIONS_RECORDED = Metric("SubmissionsRecorded", Unit.COUNT, "jobs newly entered in the ledger")
-SUBMISSIONS_DUPLICATE = Metric("SubmissionsDuplicate", Unit.COUNT, "submissions of a job already on record")
-SUBMISSIONS_REJECTED = Metric("SubmissionsRejected", Unit.COUNT, "submissions that ended FAILED unstarted")
-SUBMISSIONS_CONFLICTING = Metric(
-    "SubmissionsConflicting", Unit.COUNT, "submissions under a used clientToken that asked for something else"
+def _count(name: str, meaning: str, *, by_job_type: bool = False) -> Metric:
+    return Metric(name, Unit.COUNT, meaning, by_job_type)
+
+
+def _job_count(name: str, meaning: str) -> Metric:
+    return _count(name, meaning, by_job_type=True)
+
+
+def _job_time(name: str, meaning: str) -> Metric:
+    return Metric(name, Unit.MILLISECONDS, meaning, by_job_type=True)
+
+
+SUBMISSIONS_RECORDED = _job_count("SubmissionsRecorded", "jobs newly entered in the ledger")
+SUBMISSIONS_DUPLICATE = _job_count("SubmissionsDuplicate", "submissions of a job already on record")
+SUBMISSIONS_REJECTED = _count("SubmissionsRejected", "submissions that ended FAILED unstarted, INVALID_REQUEST")
+SUBMISSIONS_CONFLICTING = _count(
+    "SubmissionsConflicting", "submissions under a used clientToken that asked for something else"
 )
-JOBS_COMPLETED = Metric("JobsCompleted", Unit.COUNT, "jobs that ended COMPLETED")
-JOBS_FAILED = Metric("JobsFailed", Unit.COUNT, "jobs that ended FAILED")
-JOBS_CANCELLED = Metric("JobsCancelled", Unit.COUNT, "jobs that ended CANCELLED")
-JOBS_SWEPT = Metric("JobsSwept", Unit.COUNT, "jobs that ended FAILED because nobody else would end them")
-JOBS_RETRIED = Metric("JobsRetried", Unit.COUNT, "attempts given back to be tried again")
-BATCH_ITEM_FAILURES = Metric("BatchItemFailures", Unit.COUNT, "messages reported back to SQS as failed")
-QUEUE_WAIT = Metric("QueueWait", Unit.MILLISECONDS, "from submission to the start of the work")
-RUN_TIME = Metric("RunTime", Unit.MILLISECONDS, "from the start of the work to its end")
-END_TO_END = Metric("EndToEnd", Unit.MILLISECONDS, "from submission to COMPLETED")
-RESULTS_DISCARDED = Metric("ResultsDiscarded", Unit.COUNT, "results deleted because they came too late")
-EVENTS_PUBLISHED = Metric("EventsPublished", Unit.COUNT, "end states published to the event bus")
-RESULT_BYTES = Metric("ResultBytes", Unit.BYTES, "size of one stored result")
-STATUS_READS = Metric("StatusReads", Unit.COUNT, "answered reads of a job's status")
-AUTHORIZER_DENIALS = Metric("AuthorizerDenials", Unit.COUNT, "tokens that were refused")
+
+JOBS_STARTED = _job_count("JobsStarted", "attempts begun: claims of a job by a worker")
+JOBS_COMPLETED = _job_count("JobsCompleted", "jobs that ended COMPLETED")
+JOBS_CANCELLED = _job_count("JobsCancelled", "jobs that ended CANCELLED")
+JOBS_RETRIED = _job_count("JobsRetried", "attempts given back to be tried again")
+JOBS_SWEPT = _job_count("JobsSwept", "jobs that ended FAILED because nobody else would end them")
+JOBS_FAILED = _job_count("JobsFailed", "jobs that ended FAILED, for whatever reason")
+# By code, in names and not in a dimension: a workload's own codes are nobody's to count in advance.
+JOBS_FAILED_PERMANENT = _job_count("JobsFailedPermanent", "jobs whose work said that it can never succeed")
+JOBS_FAILED_RETRIES_EXHAUSTED = _job_count("JobsFailedRetriesExhausted", "jobs that failed in every attempt")
+JOBS_FAILED_WORKER_LOST = _job_count("JobsFailedWorkerLost", "jobs whose workers died, the last one too")
+JOBS_FAILED_NOT_PROCESSED = _job_count("JobsFailedNotProcessed", "requests that could not be processed")
+
+BATCH_ITEM_FAILURES = _count("BatchItemFailures", "messages and stream records reported back as failed")
+REQUEST_AGE_OF_FIRST_ATTEMPT = Metric(
+    "RequestAgeOfFirstAttempt", Unit.MILLISECONDS, "from a request's arrival in its queue to its first receive"
+)
+WORK_AGE_OF_FIRST_ATTEMPT = Metric(
+    "WorkAgeOfFirstAttempt", Unit.MILLISECONDS, "from a work message's arrival in its queue to its first receive"
+)
+QUEUE_WAIT = _job_time("QueueWait", "from submission to the start of the work")
+RUN_TIME = _job_time("RunTime", "from the start of the work to its end")
+END_TO_END = _job_time("EndToEnd", "from submission to COMPLETED")
+RESULT_BYTES = Metric("ResultBytes", Unit.BYTES, "size of one stored result", by_job_type=True)
+RESULTS_DISCARDED = _count("ResultsDiscarded", "results deleted because they came too late")
+EVENTS_PUBLISHED = _count("EventsPublished", "end states published to the event bus")
+STATUS_READS = _count("StatusReads", "answered reads of a job's status, or of a list")
+AUTHORIZER_DENIALS = _count("AuthorizerDenials", "calls refused by the authorizer, with a 401 or a 403")
+TOKENS_REFUSED = _count("TokensRefused", "calls refused with a 401, which Lambda counts as errors")
+COLD_STARTS = _count("ColdStarts", "execution environments that served their first invocation")
+
+_FAILURES = {
+    "INVALID_REQUEST": SUBMISSIONS_REJECTED,
+    "RETRIES_EXHAUSTED": JOBS_FAILED_RETRIES_EXHAUSTED,
+    "WORKER_LOST": JOBS_FAILED_WORKER_LOST,
+    "NOT_PROCESSED": JOBS_FAILED_NOT_PROCESSED,
+}
+
+
+def failure(code: str) -> Metric:
+    """Return the metric that counts the failures of an error code; a workload's own codes share one."""
+    return _FAILURES.get(code, JOBS_FAILED_PERMANENT)

@@ -90,7 +90,8 @@ class SubmissionParser:
         """
         key, submitted_at = read_provenance(record)
         request_id = record["messageAttributes"].get("requestId", {}).get("stringValue", "")
-        refused = Submission(key, self._default_type, {}, submitted_at, request_id)
+        trace = record["attributes"].get("AWSTraceHeader", "")
+        refused = Submission(key, self._default_type, {}, submitted_at, request_id, trace_header=trace)
         try:
             body = json.loads(record["body"], parse_constant=_refuse_constant)
             self._validate(body)
@@ -99,7 +100,7 @@ class SubmissionParser:
         if _is_deep(body):
             raise InvalidRequest(refused, _TOO_DEEP)
         job_type, parameters = body.get("jobType", self._default_type), body.get("parameters", {})
-        return Submission(key, job_type, parameters, submitted_at, request_id)
+        return Submission(key, job_type, parameters, submitted_at, request_id, trace_header=trace)
 
 
 def _refuse_constant(name: str) -> None:

@@ -51,6 +51,7 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
             caller = _tokens.verify(event.get("authorizationToken") or "")
         except InvalidToken as error:
             measured.add(metrics.AUTHORIZER_DENIALS)
+            measured.add(metrics.TOKENS_REFUSED)
             logger.info("refused", reason=str(error))
             raise Exception("Unauthorized") from None  # noqa: TRY002 - API Gateway goes by this text alone
         except InsufficientScope as error:

@@ -20,10 +20,12 @@ from sluice_core.workloads import PermanentError, load_workloads
 
 from sluice_handlers.batches import Batch
 from sluice_handlers.heartbeat import Heartbeat
-from sluice_handlers.telemetry import Measurements, logger
+from sluice_handlers.telemetry import Measurements, logger, report
+from sluice_handlers.tracing import Tracer, trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from threading import Event
 
     from sluice_core.jobs import JobKey, StoredResult, Submission
@@ -52,9 +54,9 @@ def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Run one batch of jobs; messages to be tried again are reported by id."""
     records = event["Records"]
     batch = Batch(records, _sqs, os.environ["QUEUE_URL"], int(os.environ["MAX_RECEIVES"]))
-    with Measurements() as measured:
+    with Measurements() as measured, Tracer("sluice-batch-simulator", "work-queue") as tracer:
         with Heartbeat(_ledger, batch, context) as heartbeat:
-            run = _BatchRun(batch, context, heartbeat, measured)
+            run = _BatchRun(batch, context, heartbeat, measured, tracer)
             run.take(records)
             run.work()
         response = batch.response()
@@ -71,6 +73,8 @@ class _Task:
     ----------
     is_repeat : bool
         Its message was received before: an earlier attempt may have died, and left something behind.
+    receives : int
+        How often its message was received, this time included.
     taken_at : int
         When this invocation received it, in epoch milliseconds.
 
@@ -79,20 +83,29 @@ class _Task:
     submission: Submission
     attempt: Attempt
     is_repeat: bool
+    receives: int
     taken_at: int
 
 
 class _BatchRun:
     """One invocation's jobs, from claim to end state."""
 
-    def __init__(self, batch: Batch, context: LambdaContext, heartbeat: Heartbeat, measured: Measurements) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        context: LambdaContext,
+        heartbeat: Heartbeat,
+        measured: Measurements,
+        tracer: Tracer,
+    ) -> None:
         self._batch = batch
         self._context = context
         self._heartbeat = heartbeat
         self._measured = measured
+        self._tracer = tracer
         self._fresh: list[_Task] = []
         self._repeats: list[_Task] = []
-        self._completed: list[tuple[_Task, StoredResult]] = []
+        self._completed: list[tuple[_Task, StoredResult, float]] = []
         self._failed: list[tuple[_Task, JobError]] = []
         self._released: list[_Task] = []
         self._maybe_stored: set[JobKey] = set()
@@ -105,19 +118,24 @@ class _BatchRun:
         submissions: dict[JobKey, Submission] = {}
         repeats: set[JobKey] = set()
         for record in records:
+            sent_at, receives = _read_system(record)
+            if receives == 1:  # later receives leave SQS's own age of the oldest message
+                self._measured.add(metrics.WORK_AGE_OF_FIRST_ATTEMPT, taken_at - sent_at)
             try:
-                submission = read_work_message(record["body"])
+                message = read_work_message(record["body"], record["attributes"].get("AWSTraceHeader", ""))
             except MalformedMessage as error:
                 logger.error("malformed message", messageId=record["messageId"], reason=str(error))
                 self._batch.fail_message(record)
                 continue
+            submission = self._tracer.follow(message, record)
             submissions.setdefault(submission.key, submission)
             self._batch.add(submission.key, record)
             # A job may come twice: one of its messages is enough to tell that it may have been begun before.
-            if submission.is_again or int(record["attributes"]["ApproximateReceiveCount"]) > 1:
+            if submission.is_again or receives > 1:
                 repeats.add(submission.key)
         for key, submission in submissions.items():
-            task = _Task(submission, Attempt(key, uuid.uuid4().hex), key in repeats, taken_at)
+            attempt = Attempt(key, uuid.uuid4().hex)
+            task = _Task(submission, attempt, key in repeats, self._batch.receives(key), taken_at)
             (self._repeats if task.is_repeat else self._fresh).append(task)
 
     def work(self) -> None:
@@ -154,9 +172,11 @@ class _BatchRun:
         now = _now_ms()
         lease_until = self._heartbeat.lease_until(now)
         claimed = []
-        writes = _ledger.claim([task.attempt for task in tasks], now, lease_until)
+        with self._call(tasks, "DynamoDB", "BatchExecuteStatement"):
+            writes = _ledger.claim([task.attempt for task in tasks], now, lease_until)
         for task, write in zip(tasks, writes, strict=True):
             if write.is_written:
+                self._measured.add(metrics.JOBS_STARTED, job_type=task.submission.job_type)
                 self._heartbeat.hold(task.attempt)
                 claimed.append(task)
             else:
@@ -170,7 +190,7 @@ class _BatchRun:
             return
         started = time.perf_counter()
         try:
-            stored = None if stop.is_set() else _work(task, stop)
+            stored = None if stop.is_set() else _work(task, stop, self._tracer)
         except PermanentError as error:
             self._failed.append((task, JobError(error.code, error.message)))
         except Exception as error:
@@ -180,8 +200,7 @@ class _BatchRun:
             self._retry_or_fail(task, type(error).__name__)
         else:
             if stored is not None:
-                self._completed.append((task, stored))
-                self._measured.add(metrics.RUN_TIME, _elapsed_ms(started), job_type=task.submission.job_type)
+                self._completed.append((task, stored, _elapsed_ms(started)))
             elif (loss := self._heartbeat.loss(task.attempt)) is not None:
                 self._give_way(task, loss)
         self._longest_ms = max(self._longest_ms, _elapsed_ms(started))
@@ -193,7 +212,7 @@ class _BatchRun:
     def _retry_or_fail(self, task: _Task, error: str) -> None:
         key = task.attempt.key
         is_last = self._batch.is_last_receive(key)
-        logger.warning("attempt failed", jobId=key.job_id, error=error, last=is_last)
+        self._report("attempt failed", task, is_bad=True, error=error)
         if is_last:
             self._failed.append((task, _EXHAUSTED))
         else:
@@ -202,19 +221,23 @@ class _BatchRun:
     def _settle(self) -> None:
         """Write the end states so far; a message is acknowledged only when its job's is on record."""
         now = _now_ms()
-        completed = [(task.attempt, stored) for task, stored in self._completed]
-        for (task, stored), write in zip(self._completed, _ledger.complete(completed, now), strict=True):
+        completed = [(task.attempt, stored) for task, stored, _ in self._completed]
+        with self._call([task for task, *_ in self._completed], "DynamoDB", "BatchExecuteStatement"):
+            writes = _ledger.complete(completed, now)
+        for (task, stored, run_ms), write in zip(self._completed, writes, strict=True):
             if self._is_written(task, write):
-                self._report_completed(task, stored, now)
+                self._report_completed(task, stored, run_ms, now)
                 self._tidy(task)
             elif write.outcome is Outcome.REFUSED:
                 self._discard(task, stored)
         failed = [(task.attempt, error) for task, error in self._failed]
-        for (task, error), write in zip(self._failed, _ledger.fail(failed, now), strict=True):
+        with self._call([task for task, _ in self._failed], "DynamoDB", "BatchExecuteStatement"):
+            writes = _ledger.fail(failed, now)
+        for (task, error), write in zip(self._failed, writes, strict=True):
             if error is _EXHAUSTED and write.outcome is not Outcome.REFUSED:
                 self._batch.retry([task.attempt.key])  # into the dead-letter queue, for an operator to look at
             if self._is_written(task, write):
-                self._report_failed(task, error)
+                self._report_failed(task, error, now)
                 self._tidy(task)
         attempts = [task.attempt for task in self._released]
         for task, write in zip(self._released, _ledger.release(attempts), strict=True):
@@ -265,7 +288,7 @@ class _BatchRun:
     def _discard(self, task: _Task, stored: StoredResult) -> None:
         """Delete a result that came too late: the job has ended or is another's."""
         self._measured.add(metrics.RESULTS_DISCARDED)
-        logger.info("discarded", jobId=task.attempt.key.job_id)
+        self._report("discarded", task)
         self._clean(task, lambda: _results.delete(stored))
 
     def _tidy(self, task: _Task) -> None:
@@ -283,37 +306,59 @@ class _BatchRun:
             if not self._batch.is_last_receive(task.attempt.key):
                 self._batch.retry([task.attempt.key])
 
-    def _report_completed(self, task: _Task, stored: StoredResult, now: int) -> None:
+    def _report_completed(self, task: _Task, stored: StoredResult, run_ms: float, now: int) -> None:
         job_type = task.submission.job_type
         wait_ms = task.taken_at - task.submission.submitted_at
         total_ms = now - task.submission.submitted_at
-        self._measured.add(metrics.JOBS_COMPLETED, job_type=job_type)
-        self._measured.add(metrics.QUEUE_WAIT, wait_ms, job_type=job_type)
-        self._measured.add(metrics.END_TO_END, total_ms, job_type=job_type)
-        self._measured.add(metrics.RESULT_BYTES, stored.size, job_type=job_type)
-        logger.info(
-            "completed",
-            jobId=task.attempt.key.job_id,
-            queueWaitMs=wait_ms,
-            endToEndMs=total_ms,
-            bytes=stored.size,
+        for metric, value in {
+            metrics.JOBS_COMPLETED: 1,
+            metrics.QUEUE_WAIT: wait_ms,
+            metrics.RUN_TIME: run_ms,
+            metrics.END_TO_END: total_ms,
+            metrics.RESULT_BYTES: stored.size,
+        }.items():
+            self._measured.add(metric, value, job_type=job_type)
+        self._report(
+            "completed", task, queueWaitMs=wait_ms, runMs=round(run_ms), endToEndMs=total_ms, bytes=stored.size
         )
 
-    def _report_failed(self, task: _Task, error: JobError) -> None:
-        self._measured.add(metrics.JOBS_FAILED, job_type=task.submission.job_type)
-        logger.info("failed", jobId=task.attempt.key.job_id, code=error.code)
+    def _report_failed(self, task: _Task, error: JobError, now: int) -> None:
+        for metric in (metrics.JOBS_FAILED, metrics.failure(error.code)):
+            self._measured.add(metric, job_type=task.submission.job_type)
+        total_ms = now - task.submission.submitted_at
+        self._report("failed", task, is_bad=True, code=error.code, endToEndMs=total_ms)
+
+    def _report(self, outcome: str, task: _Task, *, is_bad: bool = False, **fields: Any) -> None:
+        key, trace = task.attempt.key, trace_id(task.submission.trace_header)
+        self._tracer.end(key, outcome)
+        job_type = task.submission.job_type
+        report(outcome, key, is_bad=is_bad, jobType=job_type, traceId=trace, attempt=task.receives, **fields)
+
+    def _call(self, tasks: Sequence[_Task], service: str, operation: str) -> AbstractContextManager[None]:
+        """Time a call for these jobs in their traces."""
+        return self._tracer.call([task.attempt.key for task in tasks], service, operation)
 
 
-def _work(task: _Task, stop: Event) -> StoredResult | None:
+def _work(task: _Task, stop: Event, tracer: Tracer) -> StoredResult | None:
     """Do a job's work and store its result, unless nobody wants it any more."""
     key = task.attempt.key
     try:
-        result = _workloads[task.submission.job_type].run(key.job_id, task.submission.parameters, stop)
+        with tracer.work(key):
+            result = _workloads[task.submission.job_type].run(key.job_id, task.submission.parameters, stop)
     except Exception:
         if stop.is_set():  # told to stop, it may raise what it likes
             return None
         raise
-    return None if stop.is_set() else _results.put(key, task.attempt.token, result)
+    if stop.is_set():
+        return None
+    with tracer.call([key], "S3", "PutObject"):
+        return _results.put(key, task.attempt.token, result)
+
+
+def _read_system(record: Mapping[str, Any]) -> tuple[int, int]:
+    """Return when a message was sent, in epoch milliseconds, and how often it was received."""
+    attributes = record["attributes"]
+    return int(attributes["SentTimestamp"]), int(attributes["ApproximateReceiveCount"])
 
 
 def _times_begun(tasks: Sequence[_Task]) -> dict[JobKey, int]:

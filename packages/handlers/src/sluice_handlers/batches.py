@@ -49,6 +49,10 @@ class Batch:
         self._messages[key].append(record)
         return len(self._messages[key]) == 1
 
+    def receives(self, key: JobKey) -> int:
+        """How often a job's message was received, this time included; 0 if it is not left here."""
+        return max(map(_receives, self._messages.get(key, [])), default=0)
+
     def is_last_receive(self, key: JobKey) -> bool:
         """Whether a job's message goes to the dead-letter queue if it is left in this one."""
         return any(_receives(record) >= self._max_receives for record in self._messages[key])

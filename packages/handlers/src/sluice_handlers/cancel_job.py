@@ -16,7 +16,7 @@ from sluice_core.jobs import Job, JobStatus, may_be_queued
 from sluice_core.ledger import JobLedger, Outcome
 
 from sluice_handlers import answers
-from sluice_handlers.telemetry import Measurements, logger
+from sluice_handlers.telemetry import Measurements, logger, report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,7 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
             logger.info("not cancelled", status=refusal.problem.status)
             return answers.problem(refusal.problem, event)
         measured.add(metrics.JOBS_CANCELLED, job_type=cancelled.job_type or None)
-        logger.info("cancelled", jobId=cancelled.key.job_id)
+        report("cancelled", cancelled.key, jobType=cancelled.job_type)
         return answers.ok(answers.view(cancelled))
 
 

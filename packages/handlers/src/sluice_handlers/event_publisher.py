@@ -16,12 +16,13 @@ from sluice_core.events import DETAIL_TYPE, SOURCE, ended_detail
 from sluice_core.jobs import JobStatus
 from sluice_core.rows import read_row
 
-from sluice_handlers.telemetry import Measurements, logger
+from sluice_handlers.telemetry import Measurements, logger, report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
+    from sluice_core.jobs import Job
 
 _BATCH = 10  # PutEvents, Amazon EventBridge API Reference
 _events = clients.events()
@@ -33,8 +34,12 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
     with Measurements() as measured:
         for start in range(0, len(ended), _BATCH):
             batch = ended[start : start + _BATCH]
-            answer = _events.put_events(Entries=[_entry(record) for record in batch])
+            jobs = [read_row(record["dynamodb"]["NewImage"]) for record in batch]
+            answer = _events.put_events(Entries=[_entry(job) for job in jobs])
             refused = [n for n, entry in enumerate(answer["Entries"]) if "ErrorCode" in entry]
+            for n, job in enumerate(jobs):
+                if n not in refused:
+                    report("published", job.key, status=job.status, attempt=job.attempts)
             measured.add(metrics.EVENTS_PUBLISHED, len(batch) - len(refused))
             if refused:
                 measured.add(metrics.BATCH_ITEM_FAILURES, len(refused))
@@ -54,8 +59,7 @@ def _is_open(image: Mapping[str, Any] | None) -> bool:
     return image is None or JobStatus(image["status"]["S"]).is_open
 
 
-def _entry(record: Mapping[str, Any]) -> PutEventsRequestEntryTypeDef:
-    job = read_row(record["dynamodb"]["NewImage"])
+def _entry(job: Job) -> PutEventsRequestEntryTypeDef:
     return {
         "EventBusName": os.environ["EVENT_BUS"],
         "Source": SOURCE,

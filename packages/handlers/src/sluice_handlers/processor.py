@@ -18,7 +18,8 @@ from sluice_core.requests import InvalidRequest, MalformedMessage, SubmissionPar
 from sluice_core.workloads import load_workloads
 
 from sluice_handlers.batches import Batch
-from sluice_handlers.telemetry import Measurements, logger
+from sluice_handlers.telemetry import Measurements, logger, report
+from sluice_handlers.tracing import Tracer, trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,8 +35,8 @@ _executor = WorkQueueExecutor(_sqs, os.environ["WORK_QUEUE_URL"])
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
     """Record and dispatch one batch; messages to be tried again are reported by id."""
     batch = Batch(event["Records"], _sqs, os.environ["QUEUE_URL"], int(os.environ["MAX_RECEIVES"]))
-    with Measurements() as measured:
-        intake = _Intake(batch, measured)
+    with Measurements() as measured, Tracer("sluice-processor", "request-queue") as tracer:
+        intake = _Intake(batch, measured, tracer)
         intake.parse(event["Records"])
         intake.start(intake.record())
         # After the valid ones: a bad repetition under the same token must not end a job that can run.
@@ -50,9 +51,10 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
 class _Intake:
     """One invocation's requests, from message to work."""
 
-    def __init__(self, batch: Batch, measured: Measurements) -> None:
+    def __init__(self, batch: Batch, measured: Measurements, tracer: Tracer) -> None:
         self._batch = batch
         self._measured = measured
+        self._tracer = tracer
         self._submissions: dict[JobKey, Submission] = {}
         self._repetitions: list[Submission] = []
         self._rejections: list[InvalidRequest] = []
@@ -61,8 +63,9 @@ class _Intake:
     def parse(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Read the messages; what no gateway of ours wrote is left for the dead-letter queue."""
         for record in records:
+            _measure_age(record, self._measured)
             try:
-                submission = _parser.parse(record)
+                submission = self._tracer.follow(_parser.parse(record), record)
                 _executor.check(submission)
             except MalformedMessage as error:
                 logger.error("malformed message", messageId=record["messageId"], reason=str(error))
@@ -79,11 +82,13 @@ class _Intake:
         """Enter the jobs in the ledger and return those whose work may start."""
         startable = []
         submissions = list(self._submissions.values())
-        for submission, write in zip(submissions, _ledger.record(submissions), strict=True):
+        with self._tracer.call(self._submissions, "DynamoDB", "BatchExecuteStatement"):
+            writes = _ledger.record(submissions)
+        for submission, write in zip(submissions, writes, strict=True):
             if write.is_written:
                 self._recorded.append(submission)
                 self._measured.add(metrics.SUBMISSIONS_RECORDED, job_type=submission.job_type)
-                logger.info("recorded", jobId=submission.key.job_id, jobType=submission.job_type)
+                self._report("recorded", submission)
                 startable.append(submission)
             elif write.job is None:  # not known to be on record
                 self._batch.retry([submission.key])
@@ -110,7 +115,8 @@ class _Intake:
     def start(self, submissions: list[Submission]) -> None:
         """Hand the jobs to the executor; those that it did not take are tried again."""
         try:
-            refused = _executor.start(submissions)
+            with self._tracer.call([one.key for one in submissions], "SQS", "SendMessageBatch"):
+                refused = _executor.start(submissions)
         except (ClientError, BotoCoreError) as error:
             if not clients.is_transient(error):
                 raise
@@ -122,14 +128,15 @@ class _Intake:
         """End the requests that can never run, where their clients will look for them."""
         for invalid in self._rejections:
             error = JobError("INVALID_REQUEST", str(invalid))
-            key, now = invalid.submission.key, time.time_ns() // 1_000_000
+            key, now = invalid.submission.key, _now_ms()
             write = _ledger.record_failed(invalid.submission, error, now)
             if write.job is not None and write.job.history and _is_this_request(invalid.submission, write.job):
                 # Brought back by an operator, and no better than it was.
                 write = _ledger.abort(key, error, now)
             if write.is_written:
-                self._measured.add(metrics.SUBMISSIONS_REJECTED)
-                logger.warning("rejected", jobId=key.job_id, reason=str(invalid))
+                self._measured.add(metrics.JOBS_FAILED)
+                self._measured.add(metrics.failure(error.code))
+                self._report("rejected", invalid.submission, is_bad=True, reason=str(invalid))
             elif write.outcome is Outcome.UNAVAILABLE:
                 self._batch.retry([key])
             elif write.job is not None and write.job.error != error:
@@ -146,20 +153,40 @@ class _Intake:
 
     def _report_duplicate(self, submission: Submission) -> None:
         self._measured.add(metrics.SUBMISSIONS_DUPLICATE, job_type=submission.job_type)
-        logger.info("duplicate", jobId=submission.key.job_id, jobType=submission.job_type)
+        self._report("duplicate", submission)
 
     def _report_conflict(self, submission: Submission, digest: str) -> None:
         """Let the job show that its token was used for something else; its client looks there."""
         if not digest:
             return  # cancelled before it was recorded: nobody knows what it asked for
         self._measured.add(metrics.SUBMISSIONS_CONFLICTING)
-        logger.warning("conflicting", jobId=submission.key.job_id)
+        self._report("conflicting", submission, is_bad=True)
         try:
             _ledger.note_conflict(submission.key, Conflict(submission.submitted_at, submission.request_id))
         except (ClientError, BotoCoreError) as error:
             if not clients.is_transient(error):
                 raise
             self._batch.retry([submission.key])
+
+    def _report(self, outcome: str, submission: Submission, *, is_bad: bool = False, reason: str = "") -> None:
+        self._tracer.end(submission.key, outcome)
+        report(
+            outcome,
+            submission.key,
+            is_bad=is_bad,
+            jobType=submission.job_type,
+            traceId=trace_id(submission.trace_header),
+            attempt=self._batch.receives(submission.key),
+            queueWaitMs=_now_ms() - submission.submitted_at,
+            reason=reason,
+        )
+
+
+def _measure_age(record: Mapping[str, Any], measured: Measurements) -> None:
+    """Measure how long a message waited for its first receive: later ones leave SQS's own age of the oldest."""
+    if int(record["attributes"]["ApproximateReceiveCount"]) == 1:
+        age_ms = _now_ms() - int(record["attributes"]["SentTimestamp"])
+        measured.add(metrics.REQUEST_AGE_OF_FIRST_ATTEMPT, age_ms)
 
 
 def _is_this_request(submission: Submission, job: Job) -> bool:
@@ -168,3 +195,7 @@ def _is_this_request(submission: Submission, job: Job) -> bool:
     If they do, their digests tell; but of a request that was invalid once, the row has no true digest.
     """
     return job.submitted_at == submission.submitted_at and (job.digest == submission.digest or bool(job.history))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

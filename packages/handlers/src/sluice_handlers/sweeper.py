@@ -24,7 +24,8 @@ from sluice_core.requests import InvalidRequest, MalformedMessage, SubmissionPar
 from sluice_core.results import ResultWriter
 from sluice_core.workloads import load_workloads
 
-from sluice_handlers.telemetry import Measurements, logger
+from sluice_handlers.telemetry import Measurements, logger, report
+from sluice_handlers.tracing import trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,13 +110,14 @@ class _Sweep:
 
     def _report(self, job: Submission, error: JobError) -> None:
         self.ended += 1
-        self._measured.add(metrics.JOBS_SWEPT, job_type=job.job_type)
-        self._measured.add(metrics.JOBS_FAILED, job_type=job.job_type)
-        logger.warning("swept", jobId=job.key.job_id, code=error.code)
+        for metric in (metrics.JOBS_SWEPT, metrics.JOBS_FAILED, metrics.failure(error.code)):
+            self._measured.add(metric, job_type=job.job_type)
+        trace = trace_id(job.trace_header)
+        report("swept", job.key, is_bad=True, jobType=job.job_type, traceId=trace, code=error.code)
 
 
 def _read_work(letter: DeadLetter) -> Submission:
-    return read_work_message(letter.body)
+    return read_work_message(letter.body, letter.received.get("Attributes", {}).get("AWSTraceHeader", ""))
 
 
 def _read_request(letter: DeadLetter) -> Submission:

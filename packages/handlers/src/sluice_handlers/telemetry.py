@@ -4,33 +4,50 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
-from sluice_core.metrics import NAMESPACE
+from sluice_core import metrics
+from sluice_core.metrics import JOB_TYPE, NAMESPACE, STAGE
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from sluice_core.jobs import JobKey
     from sluice_core.metrics import Metric
 
 # One line per job per function, and Logs cost USD 0.50 a GB: no source location, no boilerplate.
 logger = Logger(service="sluice", location=None)
 
 
+def report(outcome: str, key: JobKey, *, is_bad: bool = False, **fields: Any) -> None:
+    """Write the one line that a function writes of a job: what became of it here, as a warning if that is bad.
+
+    Fields without a value are left out. Never a payload, a result, a token or an error's text among them.
+    """
+    known = {name: value for name, value in fields.items() if value not in {None, ""}}
+    write = logger.warning if is_bad else logger.info
+    write(f"job {outcome}", outcome=outcome, jobId=key.job_id, **known)
+
+
 class Measurements:
     """Collects one invocation's metrics and writes them as EMF when the block ends, error or not.
 
-    Metrics with a job type and without go into documents of their own, because an EMF document has one set of
-    dimensions and an extra dimension would split a series.
+    Metrics with a job type and without go into documents of their own, because an EMF document has one list of
+    sets of dimensions, and a dimension too many would split a series.
     """
+
+    _is_cold = True
 
     def __init__(self) -> None:
         self._values: dict[str | None, list[tuple[Metric, float]]] = defaultdict(list)
+        if Measurements._is_cold:
+            Measurements._is_cold = False
+            self.add(metrics.COLD_STARTS)
 
     def add(self, metric: Metric, value: float = 1, *, job_type: str | None = None) -> None:
-        """Add one datapoint."""
+        """Add one datapoint; a job's type is left out where it is not known."""
         self._values[job_type].append((metric, value))
 
     def __enter__(self) -> Self:
@@ -40,11 +57,12 @@ class Measurements:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for job_type, values in self._values.items():
-            metrics = EphemeralMetrics(namespace=NAMESPACE)
-            metrics.add_dimension("Stage", os.environ["STAGE"])
+            document = EphemeralMetrics(namespace=NAMESPACE)
+            document.add_dimension(STAGE, os.environ["STAGE"])
             if job_type is not None:
-                metrics.add_dimension("JobType", job_type)
+                document.add_dimension(JOB_TYPE, job_type)
+                document.add_dimensions(**{STAGE: os.environ["STAGE"]})
             for metric, value in values:
-                metrics.add_metric(name=metric.name, unit=metric.unit, value=value)
-            if metrics.metric_set:  # Powertools writes by itself at 100 values, and warns of writing nothing
-                metrics.flush_metrics()
+                document.add_metric(name=metric.name, unit=metric.unit, value=value)
+            if document.metric_set:  # Powertools writes by itself at 100 values, and warns of writing nothing
+                document.flush_metrics()
