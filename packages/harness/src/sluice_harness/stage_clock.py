@@ -1,8 +1,8 @@
 """Stage time: what time it is on a stage whose time runs faster than ours.
 
-An alarm that needs fifteen minutes to fire, or an error budget that burns for six hours, can be seen to fire within
-a test only if a local stage counts an hour as a minute. Metrics, alarms and schedules go by stage time; messages,
-leases, logs, traces and jobs stay in real time. In AWS the two are the same.
+An alarm that needs fifteen minutes to fire, or an error budget that burns for six hours, can be seen to fire
+within a test only if a local stage counts an hour as a minute. Metrics, alarms and schedules go by stage time;
+messages, leases, logs, traces and jobs stay in real time. In AWS the two are the same.
 """
 
 from __future__ import annotations
