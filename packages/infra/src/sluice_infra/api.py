@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from sluice_infra.stages import StageConfig
 
+SUBMIT_PATH = "/submit-job"
 _TEMPLATES = Path(__file__).parent / "mapping_templates"
 _PROBLEM_TYPE = f"'{problems.MEDIA_TYPE}'"
 _AUTHORIZER_TTL = cdk.Duration.minutes(5)
@@ -153,7 +154,7 @@ class JobApi(Construct):
             integration_http_method="POST",
             options=_submit_options(role),
         )
-        method = self.rest_api.root.add_resource("submit-job").add_method(
+        method = self.rest_api.root.add_resource(SUBMIT_PATH.removeprefix("/")).add_method(
             "POST",
             integration,
             authorizer=self._authorization,

@@ -10,13 +10,19 @@ from cdk_nag import AwsSolutionsChecks
 
 from sluice_infra.auth_stack import AuthStack
 from sluice_infra.ingestion_stack import IngestionStack
+from sluice_infra.observability_stack import ObservabilityStack
 from sluice_infra.stages import StageConfig, stage_config
 
 
 def build(app: cdk.App, config: StageConfig) -> None:
     """Add one stage's stacks to the app, held against the AwsSolutions rules."""
     auth = AuthStack(app, f"sluice-{config.name}-auth", config, synthesizer=_synthesizer(config))
-    IngestionStack(app, f"sluice-{config.name}-ingestion", config, auth=auth, synthesizer=_synthesizer(config))
+    ingestion = IngestionStack(
+        app, f"sluice-{config.name}-ingestion", config, auth=auth, synthesizer=_synthesizer(config)
+    )
+    ObservabilityStack(
+        app, f"sluice-{config.name}-observability", config, ingestion=ingestion, synthesizer=_synthesizer(config)
+    )
     cdk.Tags.of(app).add("project", "sluice")
     cdk.Tags.of(app).add("stage", config.name)
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))

@@ -23,11 +23,23 @@ if TYPE_CHECKING:
 
     from sluice_infra.stages import StageConfig
 
+# Failed invocations of a mapping are in no other metric (AWS Lambda, "Viewing metrics for event source mappings").
+_COUNTED = lambda_.MetricsConfig(metrics=[lambda_.MetricType.EVENT_COUNT])
 LOG_RETENTION = logs.RetentionDays.ONE_MONTH
+# All functions and their timeouts in seconds: a queue's visibility and an alarm go by them.
+TIMEOUTS_S: Mapping[str, int] = {
+    "authorizer": 5,
+    "processor": 30,
+    "batch-simulator": 60,
+    "job-status": 10,
+    "cancel-job": 10,
+    "sweeper": 60,
+    "event-publisher": 30,
+}
 
 
 class Function(Construct):
-    """A Lambda function named by its entry point in `sluice_handlers`."""
+    """A Lambda function: ``batch-simulator`` is the handler of `sluice_handlers.batch_simulator`."""
 
     def __init__(
         self,
@@ -35,29 +47,29 @@ class Function(Construct):
         name: str,
         config: StageConfig,
         *,
-        module: str,
-        timeout: cdk.Duration,
         memory_mib: int,
         environment: Mapping[str, str],
     ) -> None:
-        super().__init__(scope, name)
-        log_group = logs.LogGroup(self, "Logs", retention=LOG_RETENTION, removal_policy=cdk.RemovalPolicy.DESTROY)
+        super().__init__(scope, "".join(part.capitalize() for part in name.split("-")))
+        self.log_group = logs.LogGroup(
+            self, "Logs", retention=LOG_RETENTION, removal_policy=cdk.RemovalPolicy.DESTROY
+        )
         self.role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         self.function = lambda_.Function(
             self,
             "Function",
             code=lambda_.Code.from_asset(str(bundle(config.bundle_target))),
-            handler=f"sluice_handlers.{module}.handler",
+            handler=f"sluice_handlers.{name.replace('-', '_')}.handler",
             runtime=lambda_.Runtime.PYTHON_3_13,
             architecture=lambda_.Architecture.ARM_64,
-            timeout=timeout,
+            timeout=cdk.Duration.seconds(TIMEOUTS_S[name]),
             memory_size=memory_mib,
             role=self.role,
-            log_group=log_group,
+            log_group=self.log_group,
             tracing=lambda_.Tracing.ACTIVE,
             environment={"STAGE": config.name, **environment},
         )
-        self.allow(["logs:CreateLogStream", "logs:PutLogEvents"], [log_group.log_group_arn])
+        self.allow(["logs:CreateLogStream", "logs:PutLogEvents"], [self.log_group.log_group_arn])
         acknowledge(
             self.role,
             {
@@ -74,15 +86,19 @@ class Function(Construct):
         """Grant actions by name on resources by ARN."""
         self.role.add_to_policy(iam.PolicyStatement(actions=list(actions), resources=list(resources)))
 
-    def consume(self, queue: sqs.IQueue, *, max_concurrency: int) -> None:
-        """Be invoked with batches of up to ten, and report failures message by message."""
-        self.function.add_event_source(
-            event_sources.SqsEventSource(
-                queue, batch_size=10, max_concurrency=max_concurrency, report_batch_item_failures=True
-            )
+    def consume(self, queue: sqs.IQueue, *, max_concurrency: int) -> str:
+        """Be invoked with batches of up to ten, report failures by message, and return the mapping's id."""
+        source = event_sources.SqsEventSource(
+            queue,
+            batch_size=10,
+            max_concurrency=max_concurrency,
+            report_batch_item_failures=True,
+            metrics_config=_COUNTED,
         )
+        self.function.add_event_source(source)
         self.function.add_environment("QUEUE_URL", queue.queue_url)
         self.function.add_environment("MAX_RECEIVES", str(MAX_RECEIVES))
+        return source.event_source_mapping_id
 
     def follow(self, table: dynamodb.Table, *, pattern: Mapping[str, object]) -> None:
         """Be invoked with a table's changes of a pattern, in batches of up to 100; report where one failed.
@@ -102,5 +118,6 @@ class Function(Construct):
             max_batching_window=cdk.Duration.seconds(1),
             bisect_batch_on_error=True,
             report_batch_item_failures=True,
+            metrics_config=_COUNTED,
             filters=[lambda_.FilterCriteria.filter(dict(pattern))],
         )

@@ -12,21 +12,20 @@ from sluice_core.jobs import JobStatus
 from sluice_core.rows import LIST_INDEX
 
 from sluice_infra.acknowledgements import acknowledge
-from sluice_infra.api import JobApi
-from sluice_infra.dashboard import add_dashboard
-from sluice_infra.functions import Function
+from sluice_infra.alarm_specs import function_placeholder
+from sluice_infra.api import SUBMIT_PATH, JobApi
+from sluice_infra.functions import TIMEOUTS_S, Function
 from sluice_infra.queues import RETENTION, RedrivenQueue
 from sluice_infra.storage import Storage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from constructs import Construct
 
     from sluice_infra.auth_stack import AuthStack
     from sluice_infra.stages import StageConfig
 
-_PROCESSOR_TIMEOUT = cdk.Duration.seconds(30)
-_WORK_TIMEOUT = cdk.Duration.seconds(60)
-_SWEEP_TIMEOUT = cdk.Duration.seconds(60)
 _SWEEP_EVERY = cdk.Duration.minutes(1)
 # Changes go through PartiQL batches; after a refused insert the ledger reads the row that stopped it.
 _LEDGER_CHANGES = ["dynamodb:PartiQLUpdate"]
@@ -41,13 +40,15 @@ class IngestionStack(cdk.Stack):
     ) -> None:
         super().__init__(scope, name, description="Sluice: from submission to result", **kwargs)
         self._config = config
-        self._requests = RedrivenQueue(self, "Requests", consumer_timeout=_PROCESSOR_TIMEOUT)
-        self._work = RedrivenQueue(self, "Work", consumer_timeout=_WORK_TIMEOUT)
+        self._requests = RedrivenQueue(self, "Requests", consumer_timeout_s=TIMEOUTS_S["processor"])
+        self._work = RedrivenQueue(self, "Work", consumer_timeout_s=TIMEOUTS_S["batch-simulator"])
         self._storage = Storage(self, "Storage", config)
         self._ledger_settings = {
             "JOB_TABLE": self._storage.table.table_name,
             "RETENTION_SECONDS": str(config.result_days * 86_400),
         }
+        self.functions: dict[str, Function] = {}
+        self._mappings: dict[str, str] = {}
         self._authorizer = self._add_authorizer(auth)
         self._processor = self._add_processor()
         self._batch_simulator = self._add_batch_simulator()
@@ -65,26 +66,32 @@ class IngestionStack(cdk.Stack):
             job_status=self._job_status.function,
             cancel_job=self._cancel_job.function,
         )
-        self._dashboard = add_dashboard(
-            self,
-            "operations",
-            {
-                "Region": self.region,
-                "Stage": config.name,
-                "ApiName": f"sluice-{config.name}",
-                "RequestQueue": self._requests.queue.queue_name,
-                "WorkQueue": self._work.queue.queue_name,
-            },
-        )
         self._add_outputs()
 
+    def _add_function(self, name: str, *, memory_mib: int, environment: Mapping[str, str]) -> Function:
+        function = Function(self, name, self._config, memory_mib=memory_mib, environment=environment)
+        self.functions[name] = function
+        return function
+
+    def placeholders(self) -> dict[str, str]:
+        """Return what dashboards and alarms call the things of this stack, and their names in CloudWatch."""
+        return {
+            "ApiName": self._api.rest_api.rest_api_name,
+            "SubmitMethod": "POST",
+            "SubmitResource": SUBMIT_PATH,
+            "RequestQueue": self._requests.queue.queue_name,
+            "RequestDlq": self._requests.dead_letters.queue_name,
+            "WorkQueue": self._work.queue.queue_name,
+            "WorkDlq": self._work.dead_letters.queue_name,
+            "JobTable": self._storage.table.table_name,
+            "ListIndex": LIST_INDEX,
+            **self._mappings,
+            **{function_placeholder(name): one.function.function_name for name, one in self.functions.items()},
+        }
+
     def _add_authorizer(self, auth: AuthStack) -> Function:
-        return Function(
-            self,
-            "Authorizer",
-            self._config,
-            module="authorizer",
-            timeout=cdk.Duration.seconds(5),
+        return self._add_function(
+            "authorizer",
             memory_mib=512,
             environment={
                 "USER_POOL_ID": auth.user_pool.user_pool_id,
@@ -93,12 +100,8 @@ class IngestionStack(cdk.Stack):
         )
 
     def _add_processor(self) -> Function:
-        processor = Function(
-            self,
-            "Processor",
-            self._config,
-            module="processor",
-            timeout=_PROCESSOR_TIMEOUT,
+        processor = self._add_function(
+            "processor",
             memory_mib=512,
             environment={
                 **self._ledger_settings,
@@ -110,16 +113,14 @@ class IngestionStack(cdk.Stack):
             [*_LEDGER_RECORDS, *_LEDGER_CHANGES, "dynamodb:UpdateItem"], [self._storage.table.table_arn]
         )
         processor.allow(["sqs:SendMessage"], [self._work.queue.queue_arn])
-        processor.consume(self._requests.queue, max_concurrency=self._config.processor_concurrency)
+        self._mappings["RequestMapping"] = processor.consume(
+            self._requests.queue, max_concurrency=self._config.processor_concurrency
+        )
         return processor
 
     def _add_batch_simulator(self) -> Function:
-        simulator = Function(
-            self,
-            "BatchSimulator",
-            self._config,
-            module="batch_simulator",
-            timeout=_WORK_TIMEOUT,
+        simulator = self._add_function(
+            "batch-simulator",
             memory_mib=1024,
             environment={
                 **self._ledger_settings,
@@ -131,16 +132,14 @@ class IngestionStack(cdk.Stack):
         simulator.allow(["sqs:SendMessage"], [self._work.queue.queue_arn])
         self._allow_objects(simulator.role, "s3:PutObject", "s3:DeleteObject")
         self._allow_listing(simulator)
-        simulator.consume(self._work.queue, max_concurrency=self._config.work_concurrency)
+        self._mappings["WorkMapping"] = simulator.consume(
+            self._work.queue, max_concurrency=self._config.work_concurrency
+        )
         return simulator
 
     def _add_job_status(self) -> Function:
-        status = Function(
-            self,
-            "JobStatus",
-            self._config,
-            module="job_status",
-            timeout=cdk.Duration.seconds(10),
+        status = self._add_function(
+            "job-status",
             memory_mib=512,
             environment={
                 **self._ledger_settings,
@@ -159,12 +158,8 @@ class IngestionStack(cdk.Stack):
         return status
 
     def _add_cancel_job(self) -> Function:
-        cancel = Function(
-            self,
-            "CancelJob",
-            self._config,
-            module="cancel_job",
-            timeout=cdk.Duration.seconds(10),
+        cancel = self._add_function(
+            "cancel-job",
             memory_mib=512,
             environment={
                 **self._ledger_settings,
@@ -175,12 +170,8 @@ class IngestionStack(cdk.Stack):
         return cancel
 
     def _add_sweeper(self) -> Function:
-        sweeper = Function(
-            self,
-            "Sweeper",
-            self._config,
-            module="sweeper",
-            timeout=_SWEEP_TIMEOUT,
+        sweeper = self._add_function(
+            "sweeper",
             memory_mib=512,
             environment={
                 **self._ledger_settings,
@@ -207,12 +198,8 @@ class IngestionStack(cdk.Stack):
         return sweeper
 
     def _add_event_publisher(self) -> Function:
-        publisher = Function(
-            self,
-            "EventPublisher",
-            self._config,
-            module="event_publisher",
-            timeout=cdk.Duration.seconds(30),
+        publisher = self._add_function(
+            "event-publisher",
             memory_mib=512,
             environment={"EVENT_BUS": self._bus.event_bus_name},
         )
@@ -255,14 +242,7 @@ class IngestionStack(cdk.Stack):
             "RequestDlqUrl": self._requests.dead_letters.queue_url,
             "WorkQueueUrl": self._work.queue.queue_url,
             "WorkDlqUrl": self._work.dead_letters.queue_url,
-            "AuthorizerFunction": self._authorizer.function.function_name,
-            "ProcessorFunction": self._processor.function.function_name,
-            "BatchSimulatorFunction": self._batch_simulator.function.function_name,
-            "JobStatusFunction": self._job_status.function.function_name,
-            "CancelJobFunction": self._cancel_job.function.function_name,
-            "SweeperFunction": self._sweeper.function.function_name,
-            "EventPublisherFunction": self._event_publisher.function.function_name,
+            **{function_placeholder(name): one.function.function_name for name, one in self.functions.items()},
             "EventBus": self._bus.event_bus_name,
-            "OperationsDashboard": self._dashboard.ref,
         }.items():
             cdk.CfnOutput(self, name, value=value)

@@ -18,13 +18,13 @@ class RedrivenQueue(Construct):
 
     Parameters
     ----------
-    consumer_timeout : Duration
-        The consumer's timeout. Visibility is six times that (AWS Lambda, "Using Lambda with Amazon SQS");
-        the batching window, which would be added, is zero.
+    consumer_timeout_s : int
+        The consumer's timeout in seconds. Visibility is six times that (AWS Lambda, "Using Lambda with Amazon
+        SQS"); the batching window, which would be added, is zero.
 
     """
 
-    def __init__(self, scope: Construct, name: str, *, consumer_timeout: cdk.Duration) -> None:
+    def __init__(self, scope: Construct, name: str, *, consumer_timeout_s: int) -> None:
         super().__init__(scope, name)
         self.dead_letters = sqs.Queue(
             self,
@@ -37,7 +37,7 @@ class RedrivenQueue(Construct):
             self,
             "Queue",
             retention_period=RETENTION,
-            visibility_timeout=cdk.Duration.seconds(6 * consumer_timeout.to_seconds()),
+            visibility_timeout=cdk.Duration.seconds(6 * consumer_timeout_s),
             encryption=sqs.QueueEncryption.SQS_MANAGED,
             enforce_ssl=True,
             dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=MAX_RECEIVES),

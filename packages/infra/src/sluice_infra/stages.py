@@ -7,6 +7,49 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """From where on a stage's alarms fire; in the unit that each name ends in.
+
+    Attributes
+    ----------
+    request_age_s, work_age_s : int
+        How long a message may wait in its queue: 1.5 times what is expected (CloudWatch, "Recommended alarms").
+    drain_s : int
+        How long the backlog of work may take to drain at its present rate.
+    iterator_age_s : int
+        How late job events may be.
+    timeout_share : float
+        How much of its timeout a function's invocations may take, at the 90th percentile.
+    api_latency_ms : int
+        How long a request may take, at the 90th percentile.
+    api_4xx_share : float
+        How many of the requests may be refused.
+    batch_item_failures : int
+        How many messages may fail in a minute.
+    account_concurrency : int
+        The account's quota of concurrent executions in this region.
+    availability_objective, latency_objective : float
+        The shares of submissions and of jobs that are to be good in 30 days.
+    latency_ms : int
+        From submission to COMPLETED, what counts as good.
+
+    """
+
+    request_age_s: int = 60
+    work_age_s: int = 900
+    drain_s: int = 3_600
+    iterator_age_s: int = 300
+    timeout_share: float = 0.8
+    api_latency_ms: int = 2_500
+    api_4xx_share: float = 0.05
+    batch_item_failures: int = 10
+    account_concurrency: int = 1_000
+    availability_objective: float = 0.999
+    latency_objective: float = 0.99
+    latency_ms: int = 60_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageConfig:
     """One stage's settings. Durations are in the unit that each name ends in.
 
@@ -26,6 +69,12 @@ class StageConfig:
         How long rows and results are kept.
     workloads : str
         Job types and the classes that do them: replace the weather simulation here.
+    thresholds : Thresholds
+        From where on the alarms fire.
+    alarm_emails : tuple of str
+        Who is told of alarms by mail; each address has to confirm. Others subscribe to the topic as they like.
+    runbooks : str
+        Where the runbooks are, for the links in alarms: a folder of the repository, or where it is published.
 
     """
 
@@ -38,6 +87,9 @@ class StageConfig:
     work_concurrency: int = 50
     result_days: int = 30
     workloads: str = "weather-report=sluice_core.weather:WeatherReport"
+    thresholds: Thresholds = Thresholds()
+    alarm_emails: tuple[str, ...] = ()
+    runbooks: str = "docs/runbooks"
 
     def __post_init__(self) -> None:
         for setting in ("processor_concurrency", "work_concurrency"):
@@ -60,6 +112,10 @@ _STAGES = {
         throttle_burst=10_000,
         processor_concurrency=2,
         work_concurrency=2,
+        # Messages and invocations take real time where a stage's minutes may be a second each (`--speed`).
+        thresholds=Thresholds(
+            request_age_s=10, work_age_s=20, timeout_share=0.1, account_concurrency=20, latency_ms=20_000
+        ),
     ),
 }
 

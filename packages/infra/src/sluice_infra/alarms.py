@@ -1,0 +1,334 @@
+"""Every alarm, as a table: what it watches, when it fires, how bad that is.
+
+Half of it is what AWS recommends for these services (CloudWatch User Guide, "Recommended alarms"), the rest what
+that list lacks for a queue: what is in the dead-letter queues, how long the first attempt waited, whether the
+backlog drains, and how fast the error budget burns (`objectives`). What was left out of AWS's list, and why, is in
+ADR 12.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sluice_core import metrics
+
+from sluice_infra.alarm_specs import (
+    MINUTE,
+    AlarmSpec,
+    CompositeSpec,
+    Missing,
+    Series,
+    Severity,
+    of_api,
+    of_function,
+    of_queue,
+    own,
+)
+from sluice_infra.functions import TIMEOUTS_S
+from sluice_infra.objectives import burn_alarms, burn_windows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sluice_infra.stages import StageConfig
+
+# What the backlog's drain is said to take when it does not drain at all; longer than any threshold.
+_NEVER_S = 86_400
+# Fewer messages than this are no backlog: what comes and goes within a minute.
+_FEWEST = 100
+_OPERATIONS = ("BatchExecuteStatement", "BatchGetItem", "GetItem", "Query", "UpdateItem")
+
+
+def alarm_specs(config: StageConfig) -> list[AlarmSpec]:
+    """Return all of a stage's metric alarms."""
+    return [
+        *_of_functions(config),
+        *_of_api(config),
+        *_of_queues(config),
+        *_of_table(),
+        *_of_the_rest(config),
+        *burn_windows(config),
+    ]
+
+
+def composite_specs(config: StageConfig) -> list[CompositeSpec]:
+    """Return all of a stage's composite alarms, each after its children."""
+    burns = burn_alarms()
+    return [*burns, *(_of_severity(config, severity, burns) for severity in Severity)]
+
+
+def _of_severity(config: StageConfig, severity: Severity, burns: list[CompositeSpec]) -> CompositeSpec:
+    """One alarm a severity, for whoever wants one message and not thirty."""
+    alarms = [spec.name for spec in alarm_specs(config) if spec.notifies and spec.severity is severity]
+    return CompositeSpec(
+        name=str(severity),
+        runbook="severities",
+        severity=severity,
+        means=f"At least one {severity} alarm fires.",
+        children=(*alarms, *(burn.name for burn in burns if burn.severity is severity)),
+        # Whoever is at work on a page needs no tickets about its side effects.
+        suppressed_by=str(Severity.CRITICAL) if severity is Severity.WARNING else "",
+    )
+
+
+def _of_functions(config: StageConfig) -> Iterator[AlarmSpec]:
+    for function, timeout_s in TIMEOUTS_S.items():
+        yield _errors_of(function)
+        yield AlarmSpec(
+            name=f"function-throttles-{function}",
+            runbook="function-throttles",
+            severity=_severity_of(function),
+            means=f"Lambda refuses to run the {function} function for want of concurrency.",
+            series={"throttles": of_function(function, "Throttles", "Sum")},
+            comparison="GreaterThanOrEqualToThreshold",
+            threshold=1,
+            m=5,
+            n=5,
+        )
+        yield AlarmSpec(
+            name=f"function-duration-{function}",
+            runbook="function-duration",
+            severity=Severity.WARNING,
+            means=f"The {function} function comes near its timeout of {timeout_s} s.",
+            series={"duration": of_function(function, "Duration", "p90")},
+            threshold=config.thresholds.timeout_share * timeout_s * 1_000,
+            period_s=5 * MINUTE,
+            m=3,
+            n=3,
+        )
+
+
+# What clients wait for, or what jobs are lost to for as long as it lasts.
+_CRITICAL = {"authorizer", "processor", "batch-simulator", "job-status"}
+
+
+def _severity_of(function: str) -> Severity:
+    return Severity.CRITICAL if function in _CRITICAL else Severity.WARNING
+
+
+def _errors_of(function: str) -> AlarmSpec:
+    series = {"errors": of_function(function, "Errors", "Sum")}
+    expression = ""
+    if function == "authorizer":
+        # API Gateway wants a 401 raised, and Lambda counts what is raised: wrong tokens are no failure of ours.
+        series["refused"] = own(metrics.TOKENS_REFUSED, "Sum")
+        expression = "errors - FILL(refused, 0)"
+    return AlarmSpec(
+        name=f"function-errors-{function}",
+        runbook="function-errors",
+        severity=_severity_of(function),
+        means=f"The {function} function fails.",
+        series=series,
+        expression=expression,
+        m=3,
+        n=5,
+    )
+
+
+def _of_api(config: StageConfig) -> Iterator[AlarmSpec]:
+    yield AlarmSpec(
+        name="api-5xx",
+        runbook="api-5xx",
+        severity=Severity.CRITICAL,
+        means="More than 5 % of requests are answered with a 5xx.",
+        series={"errors": of_api("5XXError", "Average")},
+        threshold=0.05,
+        m=3,
+        n=3,
+    )
+    yield AlarmSpec(
+        name="api-4xx",
+        runbook="api-4xx",
+        severity=Severity.WARNING,
+        means=f"More than {config.thresholds.api_4xx_share:.0%} of requests are refused with a 4xx.",
+        series={"refusals": of_api("4XXError", "Average")},
+        threshold=config.thresholds.api_4xx_share,
+        m=5,
+        n=5,
+    )
+    yield AlarmSpec(
+        name="api-latency",
+        runbook="api-latency",
+        severity=Severity.WARNING,
+        means=f"One request in ten takes {config.thresholds.api_latency_ms / 1_000:g} s or more.",
+        series={"latency": of_api("Latency", "p90")},
+        comparison="GreaterThanOrEqualToThreshold",
+        threshold=config.thresholds.api_latency_ms,
+        m=5,
+        n=5,
+    )
+
+
+def _of_queues(config: StageConfig) -> Iterator[AlarmSpec]:
+    limits = {"request": config.thresholds.request_age_s, "work": config.thresholds.work_age_s}
+    first_attempts = {
+        "request": metrics.REQUEST_AGE_OF_FIRST_ATTEMPT,
+        "work": metrics.WORK_AGE_OF_FIRST_ATTEMPT,
+    }
+    for queue, limit_s in limits.items():
+        name = queue.capitalize()
+        yield AlarmSpec(
+            name=f"{queue}-dead-letters",
+            runbook="dead-letters",
+            severity=Severity.WARNING,
+            means=f"There are messages in the {queue} queue's dead-letter queue.",
+            # Depth and not NumberOfMessagesSent, which does not count what redrive moves.
+            series={"depth": of_queue(f"{name}Dlq", "ApproximateNumberOfMessagesVisible", "Maximum")},
+        )
+        yield AlarmSpec(
+            name=f"{queue}-age-of-oldest",
+            runbook="queue-age",
+            severity=Severity.CRITICAL,
+            means=f"The oldest message of the {queue} queue has waited {limit_s} s for a quarter of an hour.",
+            series={"age": of_queue(f"{name}Queue", "ApproximateAgeOfOldestMessage", "Maximum")},
+            comparison="GreaterThanOrEqualToThreshold",
+            threshold=limit_s,
+            m=15,
+            n=15,
+        )
+        yield AlarmSpec(
+            name=f"{queue}-age-of-first-attempt",
+            runbook="queue-age",
+            severity=Severity.WARNING,
+            means=f"Messages of the {queue} queue wait {limit_s} s before anyone looks at them.",
+            # What was received three times leaves the age of the oldest; this one poison cannot hide from.
+            series={"age": own(first_attempts[queue], "Maximum")},
+            comparison="GreaterThanOrEqualToThreshold",
+            threshold=1_000 * limit_s,
+            m=3,
+            n=5,
+        )
+        yield AlarmSpec(
+            name=f"{queue}-failed-invokes",
+            runbook="failed-invokes",
+            severity=Severity.CRITICAL,
+            means=f"Whole batches of the {queue} queue fail.",
+            series={
+                "failed": Series(
+                    "AWS/Lambda",
+                    "FailedInvokeEventCount",
+                    "Sum",
+                    {"EventSourceMappingUUID": f"${{{name}Mapping}}"},
+                )
+            },
+            m=3,
+            n=5,
+        )
+    yield _time_to_drain(config)
+
+
+def _time_to_drain(config: StageConfig) -> AlarmSpec:
+    net = "(FILL(deleted, 0) - FILL(sent, 0))"
+    return AlarmSpec(
+        name="work-time-to-drain",
+        runbook="time-to-drain",
+        severity=Severity.WARNING,
+        means=f"At this rate the backlog of work takes more than {config.thresholds.drain_s / MINUTE:g} minutes "
+        "to drain, or does not.",
+        series={
+            "visible": of_queue("WorkQueue", "ApproximateNumberOfMessagesVisible", "Maximum"),
+            "deleted": of_queue("WorkQueue", "NumberOfMessagesDeleted", "Sum"),
+            "sent": of_queue("WorkQueue", "NumberOfMessagesSent", "Sum"),
+        },
+        expression=f"IF(visible < {_FEWEST}, 0, IF({net} > 0, visible * PERIOD(visible) / {net}, {_NEVER_S}))",
+        threshold=config.thresholds.drain_s,
+        m=10,
+        n=15,
+    )
+
+
+def _of_table() -> Iterator[AlarmSpec]:
+    index = {"TableName": "${JobTable}", "GlobalSecondaryIndexName": "${ListIndex}"}
+    for direction in ("Read", "Write"):
+        name = f"{direction}ThrottleEvents"
+        yield AlarmSpec(
+            name=f"table-{direction.lower()}-throttles",
+            runbook="table-throttles",
+            severity=Severity.CRITICAL,
+            means=f"DynamoDB throttles {direction.lower()}s of the job table or its index.",
+            series={
+                "table": Series("AWS/DynamoDB", name, "Sum", {"TableName": "${JobTable}"}),
+                "index": Series("AWS/DynamoDB", name, "Sum", index),
+            },
+            # Alarms on this namespace ignore missing data whatever they say: without FILL one that fired stays.
+            expression="FILL(table, 0) + FILL(index, 0)",
+            m=5,
+            n=5,
+        )
+    errors = {
+        f"errors{number}": Series(
+            "AWS/DynamoDB", "SystemErrors", "Sum", {"TableName": "${JobTable}", "Operation": operation}
+        )
+        for number, operation in enumerate(_OPERATIONS, start=1)
+    }
+    yield AlarmSpec(
+        name="table-system-errors",
+        runbook="table-system-errors",
+        severity=Severity.CRITICAL,
+        means="DynamoDB itself fails.",
+        series=errors,
+        expression=" + ".join(f"FILL({number}, 0)" for number in errors),
+        m=3,
+        n=5,
+    )
+
+
+def _of_the_rest(config: StageConfig) -> Iterator[AlarmSpec]:
+    yield AlarmSpec(
+        name="batch-item-failures",
+        runbook="batch-item-failures",
+        severity=Severity.WARNING,
+        means="Single messages keep failing, which Lambda does not count as errors.",
+        series={"failures": own(metrics.BATCH_ITEM_FAILURES, "Sum")},
+        threshold=config.thresholds.batch_item_failures,
+        m=5,
+        n=5,
+    )
+    yield AlarmSpec(
+        name="jobs-swept",
+        runbook="jobs-swept",
+        severity=Severity.WARNING,
+        means="The sweeper ended jobs that their own workers had left open.",
+        series={"swept": own(metrics.JOBS_SWEPT, "Sum")},
+    )
+    yield AlarmSpec(
+        name="sweeper-silent",
+        runbook="sweeper-silent",
+        severity=Severity.WARNING,
+        means="The sweeper, which runs each minute, has not run: jobs that nobody ends stay open.",
+        series={"invocations": of_function("sweeper", "Invocations", "Sum")},
+        comparison="LessThanThreshold",
+        threshold=1,
+        m=3,
+        n=3,
+        period_s=5 * MINUTE,
+        missing=Missing.BREACHING,
+    )
+    yield AlarmSpec(
+        name="events-late",
+        runbook="events-late",
+        severity=Severity.WARNING,
+        means="Job events are published late; what waits a day in the table's stream is lost.",
+        series={"age": of_function("event-publisher", "IteratorAge", "Maximum")},
+        threshold=1_000 * config.thresholds.iterator_age_s,
+        m=5,
+        n=5,
+        missing=Missing.IGNORE,
+    )
+    yield AlarmSpec(
+        name="account-concurrency",
+        runbook="account-concurrency",
+        severity=Severity.WARNING,
+        means="The account's Lambda concurrency is nearly used up, by this stage or another.",
+        series={"concurrent": Series("AWS/Lambda", "ConcurrentExecutions", "Maximum", {})},
+        threshold=0.9 * config.thresholds.account_concurrency,
+        m=10,
+        n=10,
+    )
+    yield AlarmSpec(
+        name="notifications-failed",
+        runbook="notifications-failed",
+        severity=Severity.WARNING,
+        means="An alarm's notification did not reach one of its subscribers.",
+        series={"failed": Series("AWS/SNS", "NumberOfNotificationsFailed", "Sum", {"TopicName": "${AlarmTopic}"})},
+    )
