@@ -100,8 +100,8 @@ class Function(Construct):
         self.function.add_environment("MAX_RECEIVES", str(MAX_RECEIVES))
         return source.event_source_mapping_id
 
-    def follow(self, table: dynamodb.Table, *, pattern: Mapping[str, object]) -> None:
-        """Be invoked with a table's changes of a pattern, in batches of up to 100; report where one failed.
+    def follow(self, table: dynamodb.Table, *, pattern: Mapping[str, object]) -> str:
+        """Be invoked with a table's changes of a pattern, in batches of up to 100; return the mapping's id.
 
         What fails is tried again for as long as the stream holds it, which is a day.
         """
@@ -110,7 +110,7 @@ class Function(Construct):
             [str(table.table_stream_arn)],
         )
         self.allow(["dynamodb:ListStreams"], ["*"])
-        self.function.add_event_source_mapping(
+        mapping = self.function.add_event_source_mapping(
             "Stream",
             event_source_arn=table.table_stream_arn,
             starting_position=lambda_.StartingPosition.TRIM_HORIZON,
@@ -121,3 +121,4 @@ class Function(Construct):
             metrics_config=_COUNTED,
             filters=[lambda_.FilterCriteria.filter(dict(pattern))],
         )
+        return mapping.event_source_mapping_id

@@ -205,7 +205,7 @@ class IngestionStack(cdk.Stack):
         )
         publisher.allow(["events:PutEvents"], [self._bus.event_bus_arn])
         ended = [status for status in JobStatus if not status.is_open]
-        publisher.follow(
+        self._mappings["StreamMapping"] = publisher.follow(
             self._storage.table, pattern={"dynamodb": {"NewImage": {"status": {"S": [str(one) for one in ended]}}}}
         )
         return publisher

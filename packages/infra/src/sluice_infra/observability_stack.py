@@ -68,6 +68,7 @@ class ObservabilityStack(cdk.Stack):
             "AlarmKey",
             description=f"Sluice {self._config.name}: notifications of alarms",
             enable_key_rotation=True,
+            policy=iam.PolicyDocument(statements=[_administration()]),
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
         topic = sns.Topic(self, "Alarms", master_key=key, enforce_ssl=True)
@@ -199,6 +200,27 @@ class ObservabilityStack(cdk.Stack):
             query_string=file.read_text(),
             log_group_names=groups,
         )
+
+
+def _administration() -> iam.PolicyStatement:
+    """Let the account's own policies say who administers the key; to use it takes a statement of its own."""
+    actions = [
+        *(
+            "CancelKeyDeletion",
+            "DescribeKey",
+            "DisableKey",
+            "DisableKeyRotation",
+            "EnableKey",
+            "EnableKeyRotation",
+        ),
+        *("GetKeyPolicy", "GetKeyRotationStatus", "ListResourceTags", "PutKeyPolicy", "ScheduleKeyDeletion"),
+        *("TagResource", "UntagResource", "UpdateKeyDescription"),
+    ]
+    return iam.PolicyStatement(
+        principals=[iam.AccountRootPrincipal()],
+        actions=[f"kms:{action}" for action in actions],
+        resources=["*"],  # of a key's policy: the key itself
+    )
 
 
 def _logical(name: str) -> str:
