@@ -68,6 +68,8 @@ class Operated:
             ),
             functions=Functions(**functions),
             eventBus="unused",
+            alarmTopic="unused",
+            dashboards=[],
         )
 
     def run(self, *command: str) -> int:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sluice_harness.stage_clock import StageClock
+
 ROOT = Path(__file__).parents[4]
 _STAGES = ROOT / "build" / "stages"
 
@@ -58,6 +60,10 @@ class StageDescription:
     ----------
     endpointUrl : str or None
         Where AWS's APIs are: the local engine, or None for AWS itself.
+    speed : float
+        Stage seconds in a second; see `clock`.
+    startedAt : float
+        When the stage's time began, in epoch seconds.
 
     """
 
@@ -73,7 +79,16 @@ class StageDescription:
     queues: Queues
     functions: Functions
     eventBus: str  # noqa: N815
+    alarmTopic: str  # noqa: N815
+    dashboards: list[str]
     users: list[User] = field(default_factory=list)
+    speed: float = 1.0
+    startedAt: float = 0.0  # noqa: N815
+
+    @property
+    def clock(self) -> StageClock:
+        """What time it is on the stage: the time of its metrics, alarms and schedules."""
+        return StageClock(self.speed, self.startedAt)
 
     def save(self, name: str) -> Path:
         """Write ``build/stages/<name>.json``, readable by this user only, for it carries passwords."""
@@ -146,6 +161,8 @@ def from_outputs(outputs: dict[str, str], users: list[User], **place: Any) -> St
             eventPublisher=outputs["EventPublisherFunction"],
         ),
         eventBus=outputs["EventBus"],
+        alarmTopic=outputs["AlarmTopicArn"],
+        dashboards=[outputs["OperationsDashboard"], outputs["FunctionsDashboard"]],
         users=users,
         **place,
     )

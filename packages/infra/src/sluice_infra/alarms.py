@@ -296,13 +296,18 @@ def _of_the_rest(config: StageConfig) -> Iterator[AlarmSpec]:
         runbook="sweeper-silent",
         severity=Severity.WARNING,
         means="The sweeper, which runs each minute, has not run: jobs that nobody ends stay open.",
-        series={"invocations": of_function("sweeper", "Invocations", "Sum")},
+        # Silence is no data, so it is counted against something that is there whenever the stage is; and before
+        # the stage was there is no silence, or each first deployment would fire it.
+        series={
+            "invocations": of_function("sweeper", "Invocations", "Sum"),
+            "alive": of_queue("RequestQueue", "ApproximateNumberOfMessagesVisible", "SampleCount"),
+        },
+        expression="FILL(invocations, 0) * alive / alive",
         comparison="LessThanThreshold",
         threshold=1,
         m=3,
         n=3,
         period_s=5 * MINUTE,
-        missing=Missing.BREACHING,
     )
     yield AlarmSpec(
         name="events-late",

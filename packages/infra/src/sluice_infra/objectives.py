@@ -90,7 +90,7 @@ def _latency(config: StageConfig) -> tuple[Mapping[str, Series], str]:
     """Of the completed jobs: those that took longer than the objective allows."""
     within = f"PR(:{config.thresholds.latency_ms})"
     budget = round(100 * (1 - config.thresholds.latency_objective), 9)
-    return {"within": own(metrics.END_TO_END, within)}, f"(100 - within) / {budget:g}"
+    return {"within": own(metrics.END_TO_END, within)}, f"(100 - FILL(within, 100)) / {budget:g}"
 
 
 _SUBMIT = {

@@ -1,0 +1,1 @@
+"""Drills: each alarm is seen to fire, to tell somebody, and to stop."""

@@ -1,0 +1,235 @@
+"""The drills: what is broken, which alarms have to fire for it, and how it is mended.
+
+In the order in which they are run. Each alarm is in the drill that breaks what it is for; what else fires beside
+it is none of that drill's business, but for the alarms that must stay quiet.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sluice_harness.drill.site import dynamodb_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sluice_harness.drill.site import Site
+    from sluice_harness.drill.watch import Watch
+
+_WORKERS = ("batch-simulator", "sweeper", "event-publisher")
+_OF_THE_API = ("authorizer", "job-status", "cancel-job")
+_ALL = ("processor", *_WORKERS, *_OF_THE_API)
+# Slower than a tenth of each timeout, which is where the local stage's alarms are.
+_SLOW = {
+    "authorizer": 2.6,
+    "processor": 3.5,
+    "batch_simulator": 6.5,
+    "job_status": 2.6,
+    "cancel_job": 2.6,
+    "sweeper": 6.5,
+    "event_publisher": 3.5,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drill:
+    """One drill.
+
+    Attributes
+    ----------
+    what : str
+        What is broken, for people.
+    alarms : tuple of str
+        Which alarms have to fire, by their names without the stage.
+    breaks, mends : callable
+        Do so; breaking may take its time, and may watch alarms meanwhile.
+    quiet : tuple of str
+        Which alarms must not fire.
+    fires_when_mended : tuple of str
+        Which of them fire only as it is being mended.
+
+    """
+
+    name: str
+    what: str
+    alarms: tuple[str, ...]
+    breaks: Callable[[Site, Watch], object]
+    mends: Callable[[Site, Watch], object]
+    quiet: tuple[str, ...] = ()
+    fires_when_mended: tuple[str, ...] = ()
+
+
+def _of(kind: str, functions: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{kind}-{function}" for function in functions)
+
+
+def _stop_consumers(site: Site, watch: Watch) -> None:
+    """Let work pile up first: once the processor stands still, no more of it comes."""
+    site.set_consumers("batch-simulator", enabled=False)
+    site.load.extra = {"submit": 26.0}
+    time.sleep(6)
+    site.set_consumers("processor", enabled=False)
+    time.sleep(2)
+    site.load.extra = {}
+    watch.until_alarm("work-time-to-drain", "request-age-of-oldest", "work-age-of-oldest")
+
+
+def _start_consumers_slowly(site: Site, watch: Watch) -> None:
+    """Drain what has waited so long that its first attempts come over some minutes of the stage."""
+    site.slow(processor=1.0, batch_simulator=1.0)
+    site.set_consumers("processor", "batch-simulator", enabled=True)
+    watch.until_alarm("request-age-of-first-attempt", "work-age-of-first-attempt", "latency-fast-burn")
+    watch.until_alarm("latency-slow-burn")
+    site.fault()
+
+
+def _fail_table(site: Site, watch: Watch) -> None:
+    site.fault(dynamodb_fault("InternalServerError", 500))
+    watch.until_alarm("table-system-errors", "request-dead-letters")
+    # The sweeper can end them only once the table is back.
+    site.fault()
+
+
+def _fail_a_subscriber(site: Site, watch: Watch) -> None:
+    watch.add_failing_subscriber()
+    # As one tests a pager: by hand.
+    site.stage.client("cloudwatch").set_alarm_state(
+        AlarmName=watch.full_name("jobs-swept"), StateValue="ALARM", StateReason="a drill of the notifications"
+    )
+
+
+def _crowd(site: Site, _watch: Watch) -> None:
+    site.slow(job_status=2.0)
+    site.load.extra = {"status": 14.0}
+
+
+def _uncrowd(site: Site, _watch: Watch) -> None:
+    site.load.extra = {}
+    site.fault()
+
+
+DRILLS = (
+    Drill(
+        name="hostile-client",
+        what="a client with wrong tokens sends half of the requests",
+        alarms=("api-4xx", "warning"),
+        quiet=("function-errors-authorizer", "api-5xx", "critical"),
+        breaks=lambda site, _: site.load.extra.update({"wrong-token": 10.0}),
+        mends=lambda site, _: site.load.extra.clear(),
+    ),
+    Drill(
+        name="crashing-workers",
+        what="the functions behind work queue, stream and schedule are deployed with a handler that does not exist",
+        alarms=(*_of("function-errors", _WORKERS), "work-failed-invokes", "critical"),
+        breaks=lambda site, _: site.break_handlers(_WORKERS),
+        mends=lambda site, _: site.mend_handlers(_WORKERS),
+    ),
+    Drill(
+        name="crashing-processor",
+        what="the processor is deployed with a handler that does not exist",
+        alarms=("function-errors-processor", "request-failed-invokes"),
+        breaks=lambda site, _: site.break_handlers(["processor"]),
+        mends=lambda site, _: site.mend_handlers(["processor"]),
+    ),
+    Drill(
+        name="crashing-api",
+        what="the API's functions are deployed with a handler that does not exist",
+        alarms=(*_of("function-errors", _OF_THE_API), "api-5xx"),
+        breaks=lambda site, _: site.break_handlers(_OF_THE_API),
+        mends=lambda site, _: site.mend_handlers(_OF_THE_API),
+    ),
+    Drill(
+        name="throttled-functions",
+        what="no concurrency is left for any function",
+        alarms=_of("function-throttles", _ALL),
+        breaks=lambda site, _: site.throttle(_ALL),
+        mends=lambda site, _: site.unthrottle(_ALL),
+    ),
+    Drill(
+        name="deleted-queue",
+        what="the request queue is deleted, so that submissions are refused",
+        alarms=("availability-fast-burn", "availability-burn-1h", "availability-burn-5m"),
+        breaks=lambda site, _: site.delete_request_queue(),
+        mends=lambda site, _: site.restore_request_queue(),
+    ),
+    Drill(
+        name="slow-functions",
+        what="every invocation takes seconds",
+        alarms=(*_of("function-duration", _ALL), "api-latency"),
+        breaks=lambda site, _: site.slow(**_SLOW),
+        mends=lambda site, _: site.fault(),
+    ),
+    Drill(
+        name="stopped-consumers",
+        what="nobody reads the queues for half a minute, and then slowly",
+        alarms=(
+            *("request-age-of-oldest", "work-age-of-oldest", "work-time-to-drain"),
+            *("request-age-of-first-attempt", "work-age-of-first-attempt"),
+            *("latency-fast-burn", "latency-burn-1h", "latency-burn-5m"),
+            *("latency-slow-burn", "latency-burn-6h", "latency-burn-30m"),
+        ),
+        fires_when_mended=(
+            *("request-age-of-first-attempt", "work-age-of-first-attempt"),
+            *("latency-fast-burn", "latency-burn-1h", "latency-burn-5m"),
+            *("latency-slow-burn", "latency-burn-6h", "latency-burn-30m"),
+        ),
+        breaks=_stop_consumers,
+        mends=_start_consumers_slowly,
+    ),
+    Drill(
+        name="poison-burst",
+        what="messages that nobody can read are put on both queues",
+        alarms=("batch-item-failures", "request-dead-letters", "work-dead-letters"),
+        breaks=lambda site, _: site.poison(200),
+        mends=lambda site, _: site.empty_dead_letters(),
+    ),
+    Drill(
+        name="throttled-table",
+        what="DynamoDB throttles every call",
+        alarms=("table-read-throttles", "table-write-throttles"),
+        breaks=lambda site, _: site.fault(dynamodb_fault("ProvisionedThroughputExceededException", 400)),
+        mends=lambda site, _: site.fault(),
+    ),
+    Drill(
+        name="failing-table",
+        what="DynamoDB fails, until requests are dead letters that the sweeper has to end",
+        alarms=(
+            *("table-system-errors", "jobs-swept"),
+            *("availability-slow-burn", "availability-burn-6h", "availability-burn-30m"),
+        ),
+        breaks=_fail_table,
+        mends=lambda site, _: site.empty_dead_letters(),
+    ),
+    Drill(
+        name="silent-sweeper",
+        what="the sweeper's schedule is switched off",
+        alarms=("sweeper-silent",),
+        breaks=lambda site, _: site.set_schedule(enabled=False),
+        mends=lambda site, _: site.set_schedule(enabled=True),
+    ),
+    Drill(
+        name="failing-bus",
+        what="EventBridge takes no events",
+        alarms=("events-late",),
+        breaks=lambda site, _: site.fault(
+            {"service": "events", "actions": ["PutEvents"], "error": {"status": 500, "code": "InternalFailure"}}
+        ),
+        mends=lambda site, _: site.fault(),
+    ),
+    Drill(
+        name="crowded-account",
+        what="slow reads use up the account's concurrency",
+        alarms=("account-concurrency",),
+        breaks=_crowd,
+        mends=_uncrowd,
+    ),
+    Drill(
+        name="failing-subscriber",
+        what="a subscriber of the alarms answers with errors",
+        alarms=("notifications-failed",),
+        breaks=_fail_a_subscriber,
+        mends=lambda _, watch: watch.remove_failing_subscriber(),
+    ),
+)

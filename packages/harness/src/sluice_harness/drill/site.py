@@ -1,0 +1,147 @@
+"""What a drill breaks and mends, as an operator or an accident would: through AWS's own APIs.
+
+What no API can break, the table's and other services' own failures, is broken by the engine's faults.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sluice_harness.description import StageDescription
+    from sluice_harness.drill.load import Load
+    from sluice_harness.local_stage import LocalStage
+
+# A message that a crashed function held comes back after this, and not after three or six minutes.
+VISIBILITY_S = 15
+_ATTEMPTS = 10
+
+
+class Site:
+    """A stage under drill."""
+
+    def __init__(self, stage: LocalStage, description: StageDescription, load: Load) -> None:
+        self.stage = stage
+        self.description = description
+        self.load = load
+        # By the name that the alarms use: batch-simulator, not batchSimulator.
+        self.functions = {_kebab(name): physical for name, physical in asdict(description.functions).items()}
+        self._handlers: dict[str, str] = {}
+        self._queue: dict[str, str] = {}
+
+    @cached_property
+    def lambda_(self) -> Any:
+        """A client of Lambda."""
+        return self.stage.client("lambda")
+
+    @cached_property
+    def sqs(self) -> Any:
+        """A client of SQS."""
+        return self.stage.client("sqs")
+
+    @cached_property
+    def events(self) -> Any:
+        """A client of EventBridge."""
+        return self.stage.client("events")
+
+    def prepare(self) -> None:
+        """Lower the queues' visibility timeouts: the template's are longer than a drill."""
+        for url in (self.description.queues.request.url, self.description.queues.work.url):
+            attributes = {"VisibilityTimeout": str(VISIBILITY_S)}
+            self.sqs.set_queue_attributes(QueueUrl=url, Attributes=attributes)
+
+    def break_handlers(self, functions: Iterable[str]) -> None:
+        """Deploy a handler that does not exist."""
+        for name in functions:
+            physical = self.functions[name]
+            self._handlers[name] = self.lambda_.get_function_configuration(FunctionName=physical)["Handler"]
+            gone = "sluice_handlers.gone.handler"
+            self.lambda_.update_function_configuration(FunctionName=physical, Handler=gone)
+
+    def mend_handlers(self, functions: Iterable[str]) -> None:
+        """Deploy the handlers that were there."""
+        for name in functions:
+            self.lambda_.update_function_configuration(
+                FunctionName=self.functions[name], Handler=self._handlers.pop(name)
+            )
+
+    def throttle(self, functions: Iterable[str]) -> None:
+        """Reserve no concurrency, so that Lambda runs none of them."""
+        for name in functions:
+            self.lambda_.put_function_concurrency(
+                FunctionName=self.functions[name], ReservedConcurrentExecutions=0
+            )
+
+    def unthrottle(self, functions: Iterable[str]) -> None:
+        """Reserve nothing again."""
+        for name in functions:
+            self.lambda_.delete_function_concurrency(FunctionName=self.functions[name])
+
+    def set_consumers(self, *functions: str, enabled: bool) -> None:
+        """Stop or start the event-source mappings of functions."""
+        for name in functions:
+            mappings = self.lambda_.list_event_source_mappings(FunctionName=self.functions[name])
+            for mapping in mappings["EventSourceMappings"]:
+                self.lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=enabled)
+
+    def set_schedule(self, *, enabled: bool) -> None:
+        """Stop or start the sweeper's schedule."""
+        target = self.lambda_.get_function(FunctionName=self.functions["sweeper"])["Configuration"]["FunctionArn"]
+        for name in self.events.list_rule_names_by_target(TargetArn=target)["RuleNames"]:
+            (self.events.enable_rule if enabled else self.events.disable_rule)(Name=name)
+
+    def fault(self, *rules: dict[str, Any]) -> None:
+        """Let AWS's services fail, or functions be slow, by these rules alone; without any, no longer."""
+        url = f"{self.description.endpointUrl}/_sluice/faults"
+        httpx.put(url, json=list(rules), timeout=10).raise_for_status()
+
+    def slow(self, **seconds: float) -> None:
+        """Make invocations last longer: ``slow(batch_simulator=6)``."""
+        delays = {self.functions[name.replace("_", "-")]: delay for name, delay in seconds.items()}
+        self.fault(*({"function": function, "delay_s": delay} for function, delay in delays.items()))
+
+    def poison(self, count: int) -> None:
+        """Put messages on both queues that nobody here wrote."""
+        for url in (self.description.queues.request.url, self.description.queues.work.url):
+            for start in range(0, count, 10):
+                entries = [{"Id": str(n), "MessageBody": "poison"} for n in range(start, min(start + 10, count))]
+                self.sqs.send_message_batch(QueueUrl=url, Entries=entries)
+
+    def empty_dead_letters(self) -> None:
+        """Delete all dead letters, as an operator does who has looked at them."""
+        for queue in (self.description.queues.request, self.description.queues.work):
+            self.sqs.purge_queue(QueueUrl=queue.dlqUrl)
+
+    def delete_request_queue(self) -> None:
+        """Delete the queue that the API sends to."""
+        url = self.description.queues.request.url
+        self._queue = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        self.sqs.delete_queue(QueueUrl=url)
+
+    def restore_request_queue(self) -> None:
+        """Make it again as it was."""
+        kept = {"VisibilityTimeout", "MessageRetentionPeriod", "RedrivePolicy", "Policy", "SqsManagedSseEnabled"}
+        attributes = {name: value for name, value in self._queue.items() if name in kept}
+        name = self._queue["QueueArn"].rpartition(":")[2]
+        self.sqs.create_queue(QueueName=name, Attributes=attributes)
+
+
+def _kebab(name: str) -> str:
+    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name)
+
+
+def dynamodb_fault(code: str, status: int) -> dict[str, Any]:
+    """Return the rule by which every call of the table fails so."""
+    return {"service": "dynamodb", "actions": None, "error": {"status": status, "code": code}, "share": 1.0}
+
+
+def dumps(value: Any) -> str:
+    """Return JSON as the reports are written."""
+    return json.dumps(value, indent=2) + "\n"
