@@ -57,6 +57,18 @@ def chaos(session: nox.Session) -> None:
     _run(session, "python", "-m", "sluice_harness.chaos.session", *session.posargs)
 
 
+@nox.session(default=False)
+def drill(session: nox.Session) -> None:
+    """Break the local stage once for every alarm, and see each fire, tell somebody and stop (-- --only NAME)."""
+    _run(session, "python", "-m", "sluice_harness.drill", *session.posargs)
+
+
+@nox.session(default=False)
+def review(session: nox.Session) -> None:
+    """Write one HTML file on a stage, to be opened offline (-- --stage NAME --jobs N --hours H --out FILE)."""
+    _run(session, "python", "-m", "sluice_harness.review", *session.posargs)
+
+
 @nox.session
 def test(session: nox.Session) -> None:
     """Run every test in parallel, the local-stage tests among them (-- arguments of pytest)."""

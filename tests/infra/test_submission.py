@@ -159,34 +159,15 @@ def test_an_owner_with_reserved_characters_stays_one_value(request_template: str
 
 
 @pytest.mark.parametrize("body", [HOSTILE, "{}", "{\n}", OF_TOKEN])
-@pytest.mark.parametrize("trace", ["Root=1-5759e988-bd862e3fe1be46a994272793", ""])
-def test_no_line_break_comes_between_parameters(request_template: str, body: str, trace: str) -> None:
+def test_no_line_break_comes_between_parameters(request_template: str, body: str) -> None:
     exchange = Exchange()
-    exchange.context["xrayTraceId"] = trace
     assert not re.search(r"\s", exchange.render(request_template, body))
 
 
-def test_the_trace_goes_on_through_the_queue(request_template: str) -> None:
-    # given a traced request and one that is not
-    traced, untraced = Exchange(), Exchange()
-    untraced.context["xrayTraceId"] = ""
-
-    # when both are written
-    sent = message(traced.render(request_template, "{}"))
-
-    # then the header travels as SQS's system attribute, or not at all
-    assert sent["MessageSystemAttribute.1.Name"] == "AWSTraceHeader"
-    assert sent["MessageSystemAttribute.1.Value.StringValue"] == traced.context["xrayTraceId"]
-    assert "SystemAttribute" not in untraced.render(request_template, "{}")
-
-
-def test_a_bare_trace_id_becomes_a_trace_header(request_template: str) -> None:
-    exchange = Exchange()
-    exchange.context["xrayTraceId"] = "1-5759e988-bd862e3fe1be46a994272793"
-
-    sent = message(exchange.render(request_template, "{}"))
-
-    assert sent["MessageSystemAttribute.1.Value.StringValue"] == "Root=1-5759e988-bd862e3fe1be46a994272793"
+def test_the_trace_s_header_is_not_overridden(request_template: str) -> None:
+    # given SQS, which takes the call's own trace header unless an attribute says otherwise
+    # then none does: no variable of the template's knows whether the request is sampled
+    assert "SystemAttribute" not in Exchange().render(request_template, "{}")
 
 
 def test_an_empty_body_is_an_empty_submission(request_template: str) -> None:

@@ -48,13 +48,13 @@ def _client(url: str, service: str, access_key: str, secret_key: str, options: t
 
 
 @contextlib.contextmanager
-def running_engine(state: Path) -> Iterator[Engine]:
+def running_engine(state: Path, *options: str) -> Iterator[Engine]:
     """Start an engine that keeps its files under ``state``, and end it by closing its standard input."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "sluice_harness.engine", "--port", str(port), "--state", str(state)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+    with subprocess.Popen([*command, *options], stdin=subprocess.PIPE) as process:
         try:
             engine = Engine(f"http://127.0.0.1:{port}")
             _wait_until_ready(engine, process)
@@ -77,4 +77,11 @@ def _wait_until_ready(engine: Engine, process: subprocess.Popen[bytes]) -> None:
 @pytest.fixture(scope="session")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     with running_engine(tmp_path_factory.mktemp("engine")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def fast_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """An engine whose minutes are seconds, and that takes faults; its tests share an xdist group of this name."""
+    with running_engine(tmp_path_factory.mktemp("fast_engine"), "--speed", "60", "--faults-api") as running:
         yield running

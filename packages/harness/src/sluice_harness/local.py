@@ -18,21 +18,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="nox -s local --", description=__doc__)
     parser.add_argument("--port", type=int, help="where to listen on loopback (default: a free port)")
     parser.add_argument("--name", default="local", help="names build/stages/NAME.json (default: local)")
+    parser.add_argument(
+        "--speed", type=float, default=1.0, help="stage seconds in a second, for metrics and alarms"
+    )
     options = parser.parse_args()
     console = Console(highlight=False)
     try:
-        _keep_up(options.name, options.port, console)
+        _keep_up(options, console)
     except KeyboardInterrupt:
         console.print("stopped")
     except (CdkError, StageError) as error:
         raise SystemExit(f"error: {error}") from None
 
 
-def _keep_up(name: str, port: int | None, console: Console) -> None:
+def _keep_up(options: argparse.Namespace, console: Console) -> None:
     # A plain kill ends the stage in order, as Ctrl-C does, in the background too.
     for end in (signal.SIGTERM, signal.SIGINT):
         signal.signal(end, signal.default_int_handler)
-    with LocalStage(name, port=port, progress=lambda step: console.print(f"[dim]{step} ...[/]")) as stage:
+    name = options.name
+
+    def progress(step: str) -> None:
+        console.print(f"[dim]{step} ...[/]")
+
+    with LocalStage(name, port=options.port, progress=progress, speed=options.speed) as stage:
         description = stage.deploy()
         console.print(_instructions(description, name), markup=False, soft_wrap=True)
         stage.wait()

@@ -23,6 +23,7 @@ from sluice_core.callers import ADMIN_GROUP
 from sluice_harness import cdk_cli
 from sluice_harness.description import ROOT, StageDescription, User, forget, from_outputs
 from sluice_harness.engine import ACCOUNT, READY, REGION
+from sluice_harness.stage_clock import StageClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +52,10 @@ class LocalStage:
         Told in a few words what is being done.
     faults : Path, optional
         The settings of the faults that its Lambda workers suffer; `sluice_harness.chaos` writes them.
+    speed : float, optional
+        Stage seconds in a second, for metrics, alarms and schedules.
+    faults_api : bool, optional
+        Whether the engine takes faults on demand; see `sluice_harness.compat.faults`.
 
     """
 
@@ -61,11 +66,15 @@ class LocalStage:
         port: int | None = None,
         progress: Callable[[str], None] = lambda _: None,
         faults: Path | None = None,
+        speed: float = 1.0,
+        faults_api: bool = False,
     ) -> None:
         self._name = name
         self._port = port or _free_port()
         self._progress = progress
         self._faults = faults
+        self._faults_api = faults_api
+        self.clock = StageClock(speed, time.time())
         self.state = Path(tempfile.mkdtemp(prefix="sluice-stage-"))
         self._log = ROOT / "build" / "logs" / f"{name}.log"
         self._engine: subprocess.Popen[bytes] | None = None
@@ -89,6 +98,8 @@ class LocalStage:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "sluice_harness.engine"]
         command += ["--faults", str(self._faults)] if self._faults else []
+        command += ["--faults-api"] if self._faults_api else []
+        command += ["--speed", str(self.clock.speed), "--started-at", str(self.clock.origin)]
         with self._log.open("wb") as log:
             self._engine = subprocess.Popen(
                 [*command, "--port", str(self._port), "--state", str(self.state), "--name", self._name],
@@ -145,6 +156,8 @@ class LocalStage:
             account=ACCOUNT,
             endpointUrl=self.endpoint_url,
             apiUrl=f"{self.endpoint_url}/restapis/{outputs['ApiId']}/local/_user_request_",
+            speed=self.clock.speed,
+            startedAt=self.clock.origin,
         )
         description.save(self._name)
         return description

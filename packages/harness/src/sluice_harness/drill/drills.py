@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from sluice_harness.drill.site import Site
     from sluice_harness.drill.watch import Watch
 
-_WORKERS = ("batch-simulator", "sweeper", "event-publisher")
-_OF_THE_API = ("authorizer", "job-status", "cancel-job")
-_ALL = ("processor", *_WORKERS, *_OF_THE_API)
+# Those without which the others still have work: behind a processor or an authorizer that fails, nobody is called.
+_MOST = ("batch-simulator", "sweeper", "event-publisher", "job-status", "cancel-job")
+_ALL = ("authorizer", "processor", *_MOST)
 # Slower than a tenth of each timeout, which is where the local stage's alarms are.
 _SLOW = {
     "authorizer": 2.6,
@@ -120,11 +120,11 @@ DRILLS = (
         mends=lambda site, _: site.load.extra.clear(),
     ),
     Drill(
-        name="crashing-workers",
-        what="the functions behind work queue, stream and schedule are deployed with a handler that does not exist",
-        alarms=(*_of("function-errors", _WORKERS), "work-failed-invokes", "critical"),
-        breaks=lambda site, _: site.break_handlers(_WORKERS),
-        mends=lambda site, _: site.mend_handlers(_WORKERS),
+        name="crashing-functions",
+        what="most functions are deployed with a handler that does not exist",
+        alarms=(*_of("function-errors", _MOST), "work-failed-invokes", "api-5xx", "critical"),
+        breaks=lambda site, _: site.break_handlers(_MOST),
+        mends=lambda site, _: site.mend_handlers(_MOST),
     ),
     Drill(
         name="crashing-processor",
@@ -134,18 +134,32 @@ DRILLS = (
         mends=lambda site, _: site.mend_handlers(["processor"]),
     ),
     Drill(
-        name="crashing-api",
-        what="the API's functions are deployed with a handler that does not exist",
-        alarms=(*_of("function-errors", _OF_THE_API), "api-5xx"),
-        breaks=lambda site, _: site.break_handlers(_OF_THE_API),
-        mends=lambda site, _: site.mend_handlers(_OF_THE_API),
+        name="crashing-authorizer",
+        what="the authorizer is deployed with a handler that does not exist",
+        alarms=("function-errors-authorizer",),
+        breaks=lambda site, _: site.break_handlers(["authorizer"]),
+        mends=lambda site, _: site.mend_handlers(["authorizer"]),
     ),
     Drill(
         name="throttled-functions",
-        what="no concurrency is left for any function",
-        alarms=_of("function-throttles", _ALL),
-        breaks=lambda site, _: site.throttle(_ALL),
-        mends=lambda site, _: site.unthrottle(_ALL),
+        what="no concurrency is left for most functions",
+        alarms=_of("function-throttles", _MOST),
+        breaks=lambda site, _: site.throttle(_MOST),
+        mends=lambda site, _: site.unthrottle(_MOST),
+    ),
+    Drill(
+        name="throttled-processor",
+        what="no concurrency is left for the processor",
+        alarms=("function-throttles-processor",),
+        breaks=lambda site, _: site.throttle(["processor"]),
+        mends=lambda site, _: site.unthrottle(["processor"]),
+    ),
+    Drill(
+        name="throttled-authorizer",
+        what="no concurrency is left for the authorizer",
+        alarms=("function-throttles-authorizer",),
+        breaks=lambda site, _: site.throttle(["authorizer"]),
+        mends=lambda site, _: site.unthrottle(["authorizer"]),
     ),
     Drill(
         name="deleted-queue",

@@ -1,4 +1,4 @@
-"""The operator tools of a stage: its dead letters, its jobs, and an audit of its promise.
+"""The operator tools of a stage: its dead letters, its jobs and traces, an audit of its promise.
 
 Commands that change something say what they would do; with --yes they do it. They exit
 with 0 if all is well, with 1 if something was found or could not be done, and with 2 if
@@ -23,6 +23,7 @@ from sluice_harness.ops.dead_letters import list_letters, show_letter
 from sluice_harness.ops.jobs import fail_job, show_job
 from sluice_harness.ops.redrive import DEFAULT_RATE, redrive
 from sluice_harness.ops.stage import Access, Failure, UsageError, find_stage
+from sluice_harness.ops.trace import show_traces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ _PROGRAM = "sluice-ops"
 _FASTEST = 500  # StartMessageMoveTask, Amazon SQS API Reference
 _FAILED, _USAGE = 1, 2
 _LONGEST_MESSAGE = 500
+_KEPT_HOURS = 30 * 24  # AWS X-Ray Developer Guide, "Concepts": traces are kept for 30 days
 _WIDTH = 88
 
 
@@ -80,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     jobs = _group(commands, "job", "one job: show, fail")
     _add_job_show(jobs)
     _add_job_fail(jobs)
+    _add_trace(commands)
     _add_audit(commands)
     return parser
 
@@ -181,6 +184,28 @@ def _add_job_fail(commands: _Commands) -> None:
     _add_yes(parser)
 
 
+def _add_trace(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "trace",
+        show_traces,
+        """Draw a job's trace: one row for each thing that X-Ray recorded of it, from the client's request through
+        both queues to the result, on a common axis of time, with faults, errors and throttles marked. A job has a
+        trace only if it was sampled: the first request each second is, and one in twenty of the others. Several
+        traces, of a token used more than once or by several owners, come one after another.""",
+        "trace 1790000000000-5e2f0d4c-3b1a-4f60-9c8d-7e6f5a4b3c2d-0a1b2c3d",
+    )
+    parser.add_argument("id", metavar="JOB_ID")
+    parser.add_argument(
+        "--hours",
+        type=_hours,
+        default=6.0,
+        metavar="N",
+        help=f"how far to look back, at most {_KEPT_HOURS} (default 6)",
+    )
+    _add_json(parser)
+
+
 def _add_audit(commands: _Commands) -> None:
     parser = _command(
         commands,
@@ -252,6 +277,13 @@ def _rate(text: str) -> int:
     number = int(text)
     if not 1 <= number <= _FASTEST:
         raise argparse.ArgumentTypeError(f"from 1 to {_FASTEST}")
+    return number
+
+
+def _hours(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= _KEPT_HOURS:
+        raise argparse.ArgumentTypeError(f"more than 0 and at most {_KEPT_HOURS}")
     return number
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_xray import XRayClient
 
     from sluice_harness.description import Queue, StageDescription
 
@@ -86,6 +87,12 @@ class Access:
     def s3(self) -> S3Client:
         """A client of S3."""
         client: S3Client = self._client("s3")
+        return client
+
+    @cached_property
+    def xray(self) -> XRayClient:
+        """A client of X-Ray."""
+        client: XRayClient = self._client("xray")
         return client
 
     @cached_property

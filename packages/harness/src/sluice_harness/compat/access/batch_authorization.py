@@ -22,7 +22,7 @@ _SQS_BATCHES = {
     f"sqs:{action}Batch": f"sqs:{action}" for action in ("SendMessage", "DeleteMessage", "ChangeMessageVisibility")
 }
 _PARTIQL_CALLS = {"dynamodb:ExecuteStatement", "dynamodb:BatchExecuteStatement"}
-_STATEMENT = re.compile(
+STATEMENT = re.compile(
     r'\s*(?P<verb>INSERT\s+INTO|UPDATE|DELETE\s+FROM|SELECT\b.*?\bFROM)\s+"?(?P<table>[A-Za-z0-9_.-]+)"?',
     re.IGNORECASE | re.DOTALL,
 )
@@ -68,7 +68,7 @@ def _statements(call: dict[str, Any]) -> list[str]:
 
 def _action_and_table(statement: str) -> tuple[str, str]:
     """Return the IAM action and table; an unreadable statement asks for what nobody is granted."""
-    found = _STATEMENT.match(statement)
+    found = STATEMENT.match(statement)
     if not found:
         return "dynamodb:PartiQLUnreadable", "*"
     return f"dynamodb:PartiQL{found['verb'].split()[0].capitalize()}", found["table"]

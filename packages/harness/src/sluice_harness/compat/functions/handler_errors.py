@@ -26,6 +26,11 @@ _NAMED = '"error": str(e), "type": type(e).__name__, "trace": traceback.format_e
 _answer: ContextVar[dict[str, Any] | None] = ContextVar("sluice_handler_answer", default=None)
 
 
+def last_answer() -> dict[str, Any] | None:
+    """Return what the worker answered to the invocation that ran last in this context."""
+    return _answer.get()
+
+
 def apply() -> None:
     """Carry the exception's name from the worker to the answer."""
     replace_once(lambda_runtime, "_PYTHON_WORKER_SCRIPT", _ERROR, _NAMED)

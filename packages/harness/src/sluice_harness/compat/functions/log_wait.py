@@ -25,6 +25,7 @@ from typing import Any
 from ministack.core import lambda_runtime
 from ministack.core.lambda_runtime import Worker
 
+from sluice_harness.compat import faults
 from sluice_harness.compat.functions import log_streams
 from sluice_harness.compat.patching import expect, replace_once
 
@@ -77,12 +78,15 @@ def _invoke(worker: Any, event: Any, request_id: str, context: dict[str, Any]) -
         worker._spawn()
         worker._cold = False
     process = worker._proc
+    started = time.perf_counter()
     timeout = float(worker.config.get("Timeout", 30))
-    answer = _exchange(process, _envelope(worker, event, request_id, timeout, context), timeout)
+    left = timeout - faults.hold_up(worker.func_name, timeout)
+    answer = _exchange(process, _envelope(worker, event, request_id, left, context), left)
     if answer is None:
         lambda_runtime.logger.warning("Lambda %s timed out", worker.func_name)
         answer = {"status": "error", "error": f"Task timed out after {timeout:.2f} seconds", "worker": "dead"}
     answer["cold_start"] = cold
+    answer["duration_ms"] = (time.perf_counter() - started) * 1000
     if answer.pop("worker", "alive") == "dead":
         worker._proc = None
         lambda_runtime._signal(process)

@@ -1,12 +1,14 @@
 """One API Gateway request and what is known about it: the `$context` that everything else reads.
 
 MiniStack makes a new request id for each place that shows one (the gateway response, the Lambda event, the
-response header), takes the caller's address from a header the caller may write, and sets none of the
-forwarding headers. AWS has one `$context` per request, whose ids appear everywhere, and sets
-`X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Port` and `X-Amzn-Trace-Id` itself ("Variables for data
-transformations for API Gateway", "Input format of a Lambda function for proxy integration"). This module
-makes that `$context` at the gateway's entry and keeps it in a context variable for the other modules; it also
-refuses bodies over the gateway's 10 MB ("Amazon API Gateway quotas").
+response header), takes the caller's address from a header the caller may write, and sets none of the forwarding
+headers. AWS has one `$context` per request, whose ids appear everywhere, and sets `X-Forwarded-For`,
+`X-Forwarded-Proto`, `X-Forwarded-Port` and `X-Amzn-Trace-Id` itself ("Variables for data transformations for
+API Gateway", "Input format of a Lambda function for proxy integration"). A stage that traces decides at its
+entry whether a request is sampled, and only there `$context.xrayTraceId` is the trace's bare id ("Variables for
+access logging for API Gateway"). This module makes that `$context` at the gateway's entry and keeps it in a
+context variable for the other modules; it also refuses bodies over the gateway's 10 MB ("Amazon API Gateway
+quotas").
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import os
 import time
 import uuid
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ministack import app as engine_app
@@ -26,6 +28,7 @@ from ministack.core import responses
 from ministack.services import apigateway_v1 as gateway
 
 from sluice_harness.compat.patching import expect
+from sluice_harness.compat.tracing import trace_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -55,6 +58,10 @@ class Exchange:
     started: float = field(default_factory=time.perf_counter)
     integration: dict[str, Any] = field(default_factory=dict)
     """Status and latency of the integration's own answer, for the access log."""
+    trace: trace_headers.TraceHeader | None = None
+    """The trace and whether it is sampled, where the stage traces."""
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    """The subsegments of what it called."""
 
     def lookup(self, name: str) -> Any:
         """Return the value of ``context.a.b`` or ``a.b``, None where there is none."""
@@ -71,9 +78,17 @@ finished: list[Callable[[Exchange, Response], None]] = []
 """Called with every exchange and its answer; the access log registers itself here."""
 
 
+_sampler = trace_headers.Sampler()
+
+
 def current() -> Exchange:
     """Return the exchange this task is serving."""
     return _current.get()
+
+
+def serving() -> Exchange | None:
+    """Return the exchange this task is serving, if it serves any."""
+    return _current.get(None)
 
 
 def find(name: str) -> Any:
@@ -146,6 +161,7 @@ async def _serve(  # noqa: PLR0917 - the engine's signature
     stage = gateway._stages_v1.get(api_id, {}).get(stage_name)
     exchange = _begin(dict(headers or {}), dict(query_params or {}), body or b"")
     exchange.stage = stage or {}
+    _trace(exchange, f"{api_id}/{stage_name}")
     exchange.context.update(
         accountId=account, apiId=api_id, stage=stage_name, httpMethod=method, path=_client_path.get() or path
     )
@@ -189,11 +205,9 @@ def _begin(headers: dict[str, str], query: dict[str, list[str]], body: bytes) ->
     source = responses.get_request_client_ip()
     host = headers.get("host", "")
     now = time.time()
-    trace = headers.get("x-amzn-trace-id") or f"Root=1-{int(now):08x}-{os.urandom(12).hex()}"
     headers["x-forwarded-for"] = source  # the peer's address: a header of the client's own proves nothing
     headers["x-forwarded-proto"] = "http"
     headers["x-forwarded-port"] = host.rpartition(":")[2] if ":" in host else "80"
-    headers["x-amzn-trace-id"] = trace
     context = {
         "requestId": str(uuid.uuid4()),
         "extendedRequestId": base64.b64encode(os.urandom(11)).decode(),
@@ -202,7 +216,7 @@ def _begin(headers: dict[str, str], query: dict[str, list[str]], body: bytes) ->
         "protocol": "HTTP/1.1",
         "domainName": host,
         "domainPrefix": host.partition(".")[0],
-        "xrayTraceId": trace,
+        "xrayTraceId": None,
         "identity": {"sourceIp": source, "userAgent": headers.get("user-agent", "")},
         "authorizer": {},
         "error": {},
@@ -210,6 +224,18 @@ def _begin(headers: dict[str, str], query: dict[str, list[str]], body: bytes) ->
         "responseOverride": {"header": {}},
     }
     return Exchange(context, headers, query, body)
+
+
+def _trace(exchange: Exchange, service: str) -> None:
+    """Add the tracing header that the back end is to see, and decide on sampling where nobody has."""
+    header = trace_headers.parse(exchange.headers.get("x-amzn-trace-id"))
+    if header is None:
+        header = trace_headers.TraceHeader(trace_headers.new_root())
+        exchange.headers["x-amzn-trace-id"] = str(header)
+    if exchange.stage.get("tracingEnabled"):
+        sampled = _sampler.decide(service) if header.sampled is None else header.sampled
+        exchange.trace = replace(header, sampled=sampled)
+        exchange.context["xrayTraceId"] = header.root
 
 
 def _answer_error(exchange: Exchange, error: Any, request: dict[str, Any]) -> Response:

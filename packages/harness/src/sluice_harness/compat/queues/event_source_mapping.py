@@ -28,11 +28,25 @@ from sluice_harness.compat.queues import trace_header
 from sluice_harness.compat.queues.queue_store import MessageStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 Mapping = dict[str, Any]
 
+_resting: dict[str, float] = {}  # mapping -> until when, after a throttle
+
+observers: list[Callable[[Mapping, str, float], None]] = []
+"""Called with a mapping and how many of its events met what, by the name of Lambda's metric."""
+
+
+def tell(mapping: Mapping, metric: str, value: float) -> None:
+    """Tell the observers of a mapping."""
+    for observer in observers:
+        observer(mapping, metric, value)
+
+
 IDLE_SECONDS = 1.0
+# After a throttle Lambda's pollers slow down; a mapping here rests for so long.
+THROTTLED_SECONDS = 1.0
 # Traffic on queues without a mapping wakes the poller too: it looks at most 200 times a second.
 WAKE_GAP_SECONDS = 0.005
 
@@ -88,7 +102,7 @@ class Poller:
 
     def _poll_mapping(self, mapping: Mapping) -> bool:
         queue = sqs._queue_by_arn(mapping.get("EventSourceArn", ""))
-        if queue is None or not mapping.get("Enabled", True):
+        if queue is None or not mapping.get("Enabled", True) or self._rests(mapping):
             return False
         function, config = lambda_svc._get_func_record_for_qualifier(
             mapping["FunctionName"], mapping.get("Qualifier")
@@ -105,6 +119,13 @@ class Poller:
             _dispatch(mapping, function, queue, batch)
             took = True
         return took
+
+    def _rests(self, mapping: Mapping) -> bool:
+        until = _resting.get(mapping["UUID"], 0.0)
+        if until <= time.time():
+            return False
+        self._wake_at = min(self._wake_at, until)
+        return True
 
     def _next_batch(self, mapping: Mapping, queue: dict[str, Any]) -> list[dict[str, Any]]:
         store = queue["messages"]
@@ -168,6 +189,8 @@ def scope(account: str, region: str) -> Iterator[None]:
 
 def _dispatch(mapping: Mapping, function: Any, queue: dict[str, Any], batch: list[dict[str, Any]]) -> None:
     records = lambda_svc._apply_filter_criteria([_record(message, mapping) for message in batch], mapping)
+    tell(mapping, "PolledEventCount", len(batch))
+    tell(mapping, "FilteredOutEventCount", len(batch) - len(records))
     if records:
         lambda_svc._dispatch_esm_batch(
             mapping["UUID"], _run_batch, mapping, function, queue["url"], batch, records
@@ -198,7 +221,11 @@ def _run_batch(
 ) -> None:
     with trace_header.of_batch(records):
         result = lambda_svc._execute_function(function, {"Records": records})
+    tell(mapping, "InvokedEventCount", 0 if result.get("throttle") else len(records))
+    if result.get("throttle"):
+        _resting[mapping["UUID"]] = time.time() + THROTTLED_SECONDS
     if result.get("error"):
+        tell(mapping, "FailedInvokeEventCount", len(records))
         mapping["LastProcessingResult"] = "PROBLEM: Function call failed"
         lambda_svc.logger.warning("%s failed a batch: %s", mapping["FunctionName"], result.get("body"))
         return
@@ -206,7 +233,10 @@ def _run_batch(
     if "ReportBatchItemFailures" in (mapping.get("FunctionResponseTypes") or []):
         failed = failed_items(result.get("body"), {message["id"] for message in batch})
     mapping["LastProcessingResult"] = "OK" if not failed else "PROBLEM: Some records failed"
-    _delete(url, [message for message in batch if message["id"] not in failed])
+    done = [message for message in batch if message["id"] not in failed]
+    _delete(url, done)
+    tell(mapping, "FailedInvokeEventCount", len(failed))
+    tell(mapping, "DeletedEventCount", len(done))
 
 
 def _delete(url: str, messages: list[dict[str, Any]]) -> None:

@@ -38,7 +38,7 @@ class _Queues(dict[Any, Queue]):
 
     def __setitem__(self, key: Any, queue: Queue) -> None:
         if not queue.get("is_fifo") and not isinstance(queue.get("messages"), MessageStore):
-            queue["messages"] = MessageStore(queue.get("messages") or ())
+            queue["messages"] = MessageStore(queue.get("messages") or (), queue["name"])
         super().__setitem__(key, queue)
 
 

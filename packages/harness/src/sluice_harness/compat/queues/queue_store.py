@@ -54,6 +54,7 @@ class Entry:
     message: Message
     number: int  # its key in the queue
     order: int  # its place among the ready ones
+    arrived: float = 0.0  # when it came into this queue, however it did
     due: float = 0.0  # when it becomes ready, while it is hidden
     state: State = State.GONE
     receives: int = 0
@@ -67,10 +68,15 @@ class Redrive:
     move: Callable[[Message], None]
 
 
+arrivals: list[Callable[[MessageStore, Message], None]] = []
+"""Called with every message that comes into a queue, by whatever way; metrics register themselves here."""
+
+
 class MessageStore:
     """A standard queue's messages; stands in for the engine's list, and is safe between threads."""
 
-    def __init__(self, messages: Iterable[Message] = ()) -> None:
+    def __init__(self, messages: Iterable[Message] = (), name: str = "") -> None:
+        self.name = name
         self._lock = threading.RLock()
         self._token = uuid.uuid4().hex
         self._numbers = itertools.count(1)
@@ -89,7 +95,7 @@ class MessageStore:
         now = time.time()
         with self._lock:
             number = next(self._numbers)
-            entry = self._live[number] = Entry(message, number, order=number)
+            entry = self._live[number] = Entry(message, number, order=number, arrived=now)
             enqueued: float = message.get("enqueued_at") or message.get("sent_at") or now
             heapq.heappush(self._ages, (enqueued, number, entry))
             due = message.get("visible_at", now)
@@ -97,6 +103,8 @@ class MessageStore:
                 self._set_ready(entry, number)
             else:
                 self._hide(entry, State.DELAYED, due)
+        for observer in arrivals:
+            observer(self, message)
 
     def remove(self, message: Message) -> None:
         """Drop a received message, given as it was received."""
@@ -189,6 +197,12 @@ class MessageStore:
         with self._lock:
             self._promote(time.time(), None)
             return self._counts[State.READY], self._counts[State.IN_FLIGHT], self._counts[State.DELAYED]
+
+    def oldest_arrival(self) -> float | None:
+        """Return when the oldest message came that was received less than three times, or None without any."""
+        with self._lock:
+            fresh = (entry.arrived for entry in self._live.values() if entry.receives < BACK_OF_QUEUE_AFTER)
+            return next(fresh, None)
 
     def next_due(self) -> float | None:
         """Return when the next hidden message becomes ready, or None if no message is hidden."""

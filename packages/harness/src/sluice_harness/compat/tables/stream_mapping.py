@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from ministack.services import dynamodb, lambda_svc
 
 from sluice_harness.compat.patching import expect
-from sluice_harness.compat.queues.event_source_mapping import failed_items, scope
+from sluice_harness.compat.queues.event_source_mapping import failed_items, scope, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -105,6 +105,8 @@ class Reader:
         try:
             while self.has_more():
                 batch, after = self._next_batch()
+                tell(self._mapping, "PolledEventCount", after - self._position())
+                tell(self._mapping, "FilteredOutEventCount", after - self._position() - len(batch))
                 if self._deliver(batch):
                     self._move_to(after)
                     _forget(self._mapping["EventSourceArn"], self._table)
@@ -183,8 +185,11 @@ class Reader:
             batch, retries = waiting.pop()
             if not self._is_live() or (function := self._function()) is None:
                 return False
+            tell(self._mapping, "IteratorAge", (time.time() - _written(batch[-1])) * 1000)
             result = lambda_svc._execute_function(function, {"Records": [one.body for one in batch]})
             done = self._count_done(result, batch)
+            tell(self._mapping, "InvokedEventCount", 0 if result.get("throttle") else len(batch))
+            tell(self._mapping, "FailedInvokeEventCount", len(batch) - done)
             if done:
                 self._pause = FIRST_PAUSE_SECONDS
                 self._move_to(batch[done - 1].after)
@@ -220,6 +225,9 @@ class Reader:
         elif condition := self._gives_up(batch, retries):
             bodies, arn = [one.body for one in batch], self._mapping["EventSourceArn"]
             lambda_svc._send_ddb_stream_failure_record(self._mapping, function, bodies, arn, result, condition)
+            kept = ((self._mapping.get("DestinationConfig") or {}).get("OnFailure") or {}).get("Destination")
+            name = "OnFailureDestinationDeliveredEventCount" if kept else "DroppedEventCount"
+            tell(self._mapping, name, len(batch))
             self._move_to(batch[-1].after)
         else:
             yield batch, retries + 1
@@ -232,8 +240,11 @@ class Reader:
         )
         if 0 <= most <= retries:
             return "RetryAttemptsExhausted"
-        written = float(batch[0].body["dynamodb"]["ApproximateCreationDateTime"])
-        return "MaxRecordAgeExceeded" if 0 < oldest < time.time() - written else None
+        return "MaxRecordAgeExceeded" if 0 < oldest < time.time() - _written(batch[0]) else None
+
+
+def _written(record: Record) -> float:
+    return float(record.body["dynamodb"]["ApproximateCreationDateTime"])
 
 
 def _forget(stream_arn: str, table: str | None) -> None:

@@ -1,0 +1,69 @@
+"""The trace of an invocation: taken over from whoever called, else begun and sampled.
+
+MiniStack begins a new, sampled trace for every invocation of an actively traced function, so that a function
+behind an API never sees its request's trace and every function pays for tracing at every call.
+
+Lambda takes over the caller's trace header; where nobody has decided, an actively traced function is sampled at
+"1 request per second and 5 percent of additional requests". The header is in `_X_AMZN_TRACE_ID`, its parent the
+function's own segment (Lambda Developer Guide, "Visualize Lambda function invocations using AWS X-Ray").
+
+Closed at the engine's choice of a header. `sluice_harness.compat.queues.trace_header` adds the batches' to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ministack.services import lambda_svc
+
+from sluice_harness.compat.patching import expect
+from sluice_harness.compat.tracing import trace_headers
+from sluice_harness.compat.tracing.trace_headers import TraceHeader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_caller: ContextVar[TraceHeader | None] = ContextVar("sluice_caller_trace", default=None)
+_sampler = trace_headers.Sampler()
+
+
+def apply() -> None:
+    """Replace the engine's choice of an invocation's trace header."""
+    expect(lambda_svc, "_xray_trace_id_for_invocation", "config", "inbound_trace_header")
+    lambda_svc._xray_trace_id_for_invocation = _choose
+
+
+def is_active(config: dict[str, Any]) -> bool:
+    """Whether a function's tracing is active, not passed through."""
+    return bool((config.get("TracingConfig") or {}).get("Mode") == "Active")
+
+
+def decided(header: TraceHeader, config: dict[str, Any]) -> TraceHeader:
+    """Return the header with a decision to sample, this function's if nobody has made one."""
+    if header.sampled is not None or not is_active(config):
+        return header
+    return replace(header, sampled=_sampler.decide(str(config.get("FunctionName"))))
+
+
+@contextlib.contextmanager
+def called_in(header: TraceHeader) -> Iterator[None]:
+    """Run an invocation in its caller's trace."""
+    token = _caller.set(header)
+    try:
+        yield
+    finally:
+        _caller.reset(token)
+
+
+def _choose(config: dict[str, Any], inbound_trace_header: str | None = None) -> str | None:
+    if inbound_trace_header:
+        return inbound_trace_header
+    header = _caller.get()
+    if header is not None:
+        return str(header)
+    if not is_active(config):
+        return None
+    return str(decided(TraceHeader(trace_headers.new_root(), trace_headers.new_id()), config))
