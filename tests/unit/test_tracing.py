@@ -35,7 +35,7 @@ class Daemon:
         self._receiver = receiver
 
     def segments(self) -> list[dict[str, Any]]:
-        found = []
+        found: list[dict[str, Any]] = []
         self._receiver.settimeout(0.2)
         while True:
             try:

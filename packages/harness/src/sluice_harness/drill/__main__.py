@@ -64,6 +64,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--minutes", type=float, default=_MINUTES, help=f"begin no drill after so many ({_MINUTES:g})"
     )
+    parser.add_argument(
+        "--healthy", type=float, default=_HEALTHY_S, help=f"seconds of healthy load before them ({_HEALTHY_S:g})"
+    )
     parser.add_argument("--name", default="drill", help="of the stage and of its folder below build/ (drill)")
     return parser.parse_args()
 
@@ -90,7 +93,7 @@ def _run(options: argparse.Namespace, console: Console) -> list[str]:
         with Load(description) as load:
             site = Site(stage, description, load)
             session = _Session(site, watch, console, deadline=began + 60 * options.minutes)
-            session.stay_quiet(_HEALTHY_S)
+            session.stay_quiet(options.healthy)
             for drill in chosen:
                 status.update(drill.what)
                 session.run(drill)
