@@ -123,11 +123,11 @@ def test_an_alarm_without_data_is_insufficient(fast_engine: Engine) -> None:
     assert comes_to(fast_engine, name, "INSUFFICIENT_DATA")
 
 
-@pytest.mark.parametrize("trusted", [True, False])
-def test_a_topics_policy_has_to_let_cloudwatch_publish(fast_engine: Engine, *, trusted: bool) -> None:
-    # given an encrypted topic for TLS only, and a key whose policy lets CloudWatch use it, or not
+@pytest.mark.parametrize("refusing", [None, "encryption key", "not authorized"])
+def test_key_and_topic_have_to_let_cloudwatch_publish(fast_engine: Engine, refusing: str | None) -> None:
+    # given an encrypted topic for TLS only, whose policies let CloudWatch publish, or one of them does not
     stack, name = unique("stack"), unique("alarm")
-    outputs = deploy(fast_engine, stack, encrypted(name, trusted=trusted))
+    outputs = deploy(fast_engine, stack, encrypted(name, refusing))
 
     # when its alarm changes its state
     assert comes_to(fast_engine, name, "OK")
@@ -136,12 +136,11 @@ def test_a_topics_policy_has_to_let_cloudwatch_publish(fast_engine: Engine, *, t
     assert eventually(lambda: history(fast_engine, name, "Action"))
     (item,) = history(fast_engine, name, "Action")
     data = json.loads(item["HistoryData"])
-    assert data["actionState"] == ("Succeeded" if trusted else "Failed")
-    assert ("encryption key" in item["HistorySummary"]) is not trusted
-    counted = total(
-        fast_engine, "AWS/SNS", "NumberOfMessagesPublished", TopicName=outputs["Topic"].rpartition(":")[2]
-    )
-    assert counted == (1 if trusted else None)
+    assert data["actionState"] == ("Failed" if refusing else "Succeeded")
+    assert (refusing or "Successfully") in item["HistorySummary"]
+    topic = outputs["Topic"].rpartition(":")[2]
+    counted = total(fast_engine, "AWS/SNS", "NumberOfMessagesPublished", TopicName=topic)
+    assert counted == (None if refusing else 1)
 
 
 def deploy(engine: Engine, stack: str, template: dict[str, Any]) -> dict[str, str]:
@@ -152,21 +151,20 @@ def deploy(engine: Engine, stack: str, template: dict[str, Any]) -> dict[str, st
     return {one["OutputKey"]: one["OutputValue"] for one in made["Outputs"]}
 
 
-def encrypted(name: str, *, trusted: bool) -> dict[str, Any]:
+def encrypted(name: str, refusing: str | None) -> dict[str, Any]:
     """A topic as it should be, and an alarm that soon has a state."""
     root = {"Fn::Sub": "arn:aws:iam::${AWS::AccountId}:root"}
     service = {"Service": "cloudwatch.amazonaws.com"}
     key_policy = [{"Effect": "Allow", "Principal": {"AWS": root}, "Action": "kms:*", "Resource": "*"}]
-    if trusted:
+    if refusing != "encryption key":
         actions = ["kms:Decrypt", "kms:GenerateDataKey*"]
         key_policy.append({"Effect": "Allow", "Principal": service, "Action": actions, "Resource": "*"})
     publish = {"Action": "sns:Publish", "Resource": {"Ref": "Topic"}}
     insecure = {"Bool": {"aws:SecureTransport": "false"}}
     here = {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
-    topic_policy = [
-        {"Effect": "Deny", "Principal": "*", "Condition": insecure, **publish},
-        {"Effect": "Allow", "Principal": service, "Condition": here, **publish},
-    ]
+    topic_policy = [{"Effect": "Deny", "Principal": "*", "Condition": insecure, **publish}]
+    if refusing != "not authorized":
+        topic_policy.append({"Effect": "Allow", "Principal": service, "Condition": here, **publish})
 
     def document(statements: Any) -> dict[str, Any]:
         return {"Version": "2012-10-17", "Statement": statements}

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from sluice_harness.drill.watch import Watch
 
 # Those without which the others still have work: behind a processor or an authorizer that fails, nobody is called.
-_MOST = ("batch-simulator", "sweeper", "event-publisher", "job-status", "cancel-job")
+_BUSY = ("batch-simulator", "sweeper", "job-status", "cancel-job")
+_MOST = (*_BUSY, "event-publisher")
 _ALL = ("authorizer", "processor", *_MOST)
 # Slower than a tenth of each timeout, which is where the local stage's alarms are.
 _SLOW = {
@@ -143,16 +144,16 @@ DRILLS = (
     Drill(
         name="throttled-functions",
         what="no concurrency is left for most functions",
-        alarms=_of("function-throttles", _MOST),
-        breaks=lambda site, _: site.throttle(_MOST),
-        mends=lambda site, _: site.unthrottle(_MOST),
+        alarms=_of("function-throttles", _BUSY),
+        breaks=lambda site, _: site.throttle(_BUSY),
+        mends=lambda site, _: site.unthrottle(_BUSY),
     ),
     Drill(
         name="throttled-processor",
-        what="no concurrency is left for the processor",
-        alarms=("function-throttles-processor",),
-        breaks=lambda site, _: site.throttle(["processor"]),
-        mends=lambda site, _: site.unthrottle(["processor"]),
+        what="no concurrency is left for the processor and the event publisher",
+        alarms=("function-throttles-processor", "function-throttles-event-publisher"),
+        breaks=lambda site, _: site.throttle(["processor", "event-publisher"]),
+        mends=lambda site, _: site.unthrottle(["processor", "event-publisher"]),
     ),
     Drill(
         name="throttled-authorizer",

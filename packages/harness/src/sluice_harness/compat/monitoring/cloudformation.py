@@ -84,9 +84,8 @@ def _updates(kind: str) -> Any:
         physical_id: str, _old: Properties, new_props: Properties, stack_name: str, logical_id: str | None = None
     ) -> Made:
         name = new_props.get("AlarmName") or physical_id
-        if name != physical_id:  # the one property that replaces the alarm
+        if name != physical_id:  # replaced: the engine deletes the former one once the update has succeeded
             made: Made = _creates(kind)(logical_id or physical_id, new_props, stack_name)
-            alarms.delete(physical_id)
             return made
         return _put(kind, name, new_props)
 
