@@ -52,10 +52,10 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
         receiver.bind(("127.0.0.1", 0))
         host, port = receiver.getsockname()
         monkeypatch.setenv("AWS_XRAY_DAEMON_ADDRESS", f"{host}:{port}")
-        monkeypatch.setattr(Tracer, "_emitter", None)
+        monkeypatch.setattr(Tracer, "_daemon", None)
         yield Daemon(receiver)
-        if Tracer._emitter is not None:
-            Tracer._emitter._socket.close()
+        if Tracer._daemon is not None:
+            Tracer._daemon.close()
 
 
 def traced(record: dict[str, Any], header: str) -> dict[str, Any]:

@@ -10,8 +10,9 @@ first of them (X-Ray Developer Guide, "Segment documents"; Amazon SQS Developer 
 from __future__ import annotations
 
 import hashlib
+import socket
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from types import TracebackType
 
-    from aws_xray_sdk.core.emitters.udp_emitter import UDPEmitter
     from aws_xray_sdk.core.models.segment import Segment
     from sluice_core.jobs import JobKey, Submission
+
+# Before each document (X-Ray Developer Guide, "Sending segment documents to the X-Ray daemon").
+_HEADER = b'{"format": "json", "version": 1}\n'
 
 
 def trace_id(header: str) -> str:
@@ -44,7 +47,7 @@ class Tracer:
 
     """
 
-    _emitter: UDPEmitter | None = None
+    _daemon: socket.socket | None = None
 
     def __init__(self, function: str, queue: str) -> None:
         self._function = function
@@ -113,11 +116,16 @@ class Tracer:
 
     @classmethod
     def _emit(cls, segment: Segment) -> None:
-        if cls._emitter is None:
-            from aws_xray_sdk.core.emitters.udp_emitter import UDPEmitter  # noqa: PLC0415 - for sampled jobs only
+        if cls._daemon is None:
+            from aws_xray_sdk.core.daemon_config import DaemonConfig  # noqa: PLC0415 - for sampled jobs only
 
-            cls._emitter = UDPEmitter()
-        cls._emitter.send_entity(segment)
+            address = DaemonConfig()
+            # Connected, unlike the SDK's own emitter's, so that it receives from nobody else.
+            cls._daemon = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            cls._daemon.setblocking(False)
+            cls._daemon.connect((address.udp_ip, address.udp_port))
+        with suppress(OSError):  # a trace is no reason to fail a job
+            cls._daemon.send(_HEADER + segment.serialize().encode())
 
 
 def _segment(name: str, root: str, parent: str | None) -> Segment:
