@@ -87,7 +87,9 @@ def test_all_placeholders_are_filled_and_no_value_is_left_over(assembly: Assembl
     for dashboard in dashboards(assembly):
         assert set(PLACEHOLDER.findall(dashboard.text)) == set(dashboard.values), dashboard.name
         # what CloudFormation makes of it
-        filled = PLACEHOLDER.sub(lambda found: str(dashboard.values[found[1]]), dashboard.text)
+        filled = dashboard.text
+        for name, value in dashboard.values.items():
+            filled = filled.replace(f"${{{name}}}", str(value))
         assert "${" not in filled
 
 
@@ -155,7 +157,7 @@ def test_every_widget_draws_metrics_that_are_sent(assembly: Assembly) -> None:
 
 
 def test_a_widget_with_any_other_name_in_it_would_be_found(assembly: Assembly) -> None:
-    # given every widget with one metric, namespace, dimension, value, statistic, id or word of an expression renamed
+    # given every widget with one metric, namespace, dimension, value, statistic or word of an expression renamed
     renamed = [
         (f"{name}: {what}", dashboard.values, changed)
         for name, dashboard, widget in metric_widgets(assembly)

@@ -81,7 +81,7 @@ def window() -> Window:
     return Window.back(MINUTES, StageClock(12.0, START), since=START, now=START + (60 * MINUTES - 1) / 12)
 
 
-def alarm(name: str, *queries: dict[str, Any], threshold: float, period: int = 60, **more: Any) -> dict[str, Any]:
+def alarm(name: str, *queries: dict[str, Any], threshold: float, **more: Any) -> dict[str, Any]:
     """Return an entry of DescribeAlarms."""
     return {
         "AlarmName": f"sluice-local-{name}",
@@ -248,21 +248,22 @@ class RecordedObserver(Observer):
 
     def __init__(self) -> None:
         super().__init__(STAGE)
-        self.source = recorded()
+        self.recorded = recorded()
+        self.source = self.recorded
 
     def dashboards(self) -> dict[str, dict[str, Any]]:
         return {"operations": dashboard()}
 
     def metrics(self, namespace: str, name: str | None = None) -> list[Metric]:
-        return [one for one in self.source.samples if one.namespace == namespace and name in (None, one.name)]
+        return [one for one in self.recorded.samples if one.namespace == namespace and name in (None, one.name)]
 
-    def alarms(self, window: Window) -> list[AlarmState]:
+    def alarms(self, _window: Window) -> list[AlarmState]:
         return states()
 
     def sizes(self) -> dict[str, tuple[int, str]]:
         return {"fn-processor": (512, "arm64")}
 
-    def log_results(self, window: Window) -> list[LogResult]:
+    def log_results(self, _window: Window) -> list[LogResult]:
         slow = LogQuery("slowest-jobs", "filter x", ["/aws/lambda/processor"])
         broken = LogQuery("broken", f"fields {HOSTILE}", [])
         rows = [[f"job-{number}", HOSTILE, str(number)] for number in range(120)]

@@ -152,6 +152,7 @@ def test_a_search_that_finds_nothing_stays_a_line() -> None:
         (widget("metric", (0, 0, 6, 6), metrics=[["A", "x", "Dimension"]]), "a dimension without a value"),
         (widget("metric", (0, 0, 6, 6), metrics=[["A", "x", {"stat": "median"}]]), "'median'"),
         (widget("metric", (0, 0, 6, 6), metrics=[["A"]]), "malformed"),
+        (widget("metric", (0, 0, 6, 6), metrics=[["A", "x", {"period": 10}]]), "a period of 10 s"),
         (widget("metric", (0, 0, 6, 6)), "malformed"),
         (widget("metric", (0, 0, 6, 6), metrics=[], annotations={"vertical": []}), "vertical annotations"),
         (widget("metric", (0, 0, 6, 6), metrics=[], annotations={"horizontal": [[{"value": 1}]]}), "bands"),

@@ -87,6 +87,8 @@ def _start_consumers_slowly(site: Site, watch: Watch) -> None:
 
 
 def _fail_table(site: Site, watch: Watch) -> None:
+    site.empty_dead_letters()
+    watch.until_calm("request-dead-letters")
     site.fault(dynamodb_fault("InternalServerError", 500))
     watch.until_alarm("table-system-errors", "request-dead-letters")
     # The sweeper can end them only once the table is back.
@@ -194,13 +196,6 @@ DRILLS = (
         mends=_start_consumers_slowly,
     ),
     Drill(
-        name="poison-burst",
-        what="messages that nobody can read are put on both queues",
-        alarms=("batch-item-failures", "request-dead-letters", "work-dead-letters"),
-        breaks=lambda site, _: site.poison(200),
-        mends=lambda site, _: site.empty_dead_letters(),
-    ),
-    Drill(
         name="throttled-table",
         what="DynamoDB throttles every call",
         alarms=("table-read-throttles", "table-write-throttles"),
@@ -215,6 +210,13 @@ DRILLS = (
             *("availability-slow-burn", "availability-burn-6h", "availability-burn-30m"),
         ),
         breaks=_fail_table,
+        mends=lambda site, _: site.empty_dead_letters(),
+    ),
+    Drill(
+        name="poison-burst",
+        what="messages that nobody can read are put on both queues",
+        alarms=("batch-item-failures", "request-dead-letters", "work-dead-letters"),
+        breaks=lambda site, _: site.poison(200),
         mends=lambda site, _: site.empty_dead_letters(),
     ),
     Drill(
