@@ -114,7 +114,12 @@ _STAGES = {
         work_concurrency=2,
         # Messages and invocations take real time where a stage's minutes may be a second each (`--speed`).
         thresholds=Thresholds(
-            request_age_s=10, work_age_s=20, timeout_share=0.1, account_concurrency=20, latency_ms=20_000
+            request_age_s=10,
+            work_age_s=20,
+            iterator_age_s=10,
+            timeout_share=0.1,
+            account_concurrency=20,
+            latency_ms=20_000,
         ),
     ),
 }
