@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from unit.emf import complaints
 from unit.lambda_events import ANN, received_record, request_attributes
 
 if TYPE_CHECKING:
@@ -121,7 +122,10 @@ class Output:
 
     @property
     def emf(self) -> list[dict[str, Any]]:
-        return [line for line in self._lines() if "_aws" in line]
+        """The EMF documents, each of which CloudWatch would take, and the catalogue explains."""
+        documents = [line for line in self._lines() if "_aws" in line]
+        assert [complaint for one in documents for complaint in complaints(one)] == []
+        return documents
 
     def values(self, metric: str) -> list[float]:
         """Return all datapoints of one metric, in order."""

@@ -118,7 +118,7 @@ _STAGES = {
             work_age_s=20,
             iterator_age_s=10,
             timeout_share=0.1,
-            account_concurrency=20,
+            account_concurrency=12,
             latency_ms=20_000,
         ),
     ),

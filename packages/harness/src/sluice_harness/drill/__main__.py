@@ -13,6 +13,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import httpx
+from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
@@ -159,7 +161,7 @@ class _Session:
                 drill.mends(self._site, watch)
             watch.until_alarm(*drill.alarms)
             watch.until_ok(*drill.alarms)
-        except DrillError as error:
+        except (DrillError, httpx.HTTPError, ClientError, BotoCoreError) as error:
             self.faults.append(f"{drill.name}: {error}")
         self._note(drill)
         failed = any(fault.startswith(drill.name) for fault in self.faults)

@@ -105,7 +105,7 @@ def _fail_a_subscriber(site: Site, watch: Watch) -> None:
 
 def _crowd(site: Site, _watch: Watch) -> None:
     site.slow(job_status=2.0)
-    site.load.extra = {"status": 14.0}
+    site.load.extra = {"status": 4.0}
 
 
 def _uncrowd(site: Site, _watch: Watch) -> None:

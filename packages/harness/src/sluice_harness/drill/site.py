@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # A message that a crashed function held comes back after this, and not after three or six minutes.
 VISIBILITY_S = 15
+_TIMEOUT_S = 60
 # Takes no event for its argument. It fails within the invocation: a handler that cannot be loaded fails as surely,
 # but each time in a new process, whose start at a stage's speed takes minutes.
 _FAILING = "json.loads"
@@ -101,7 +102,7 @@ class Site:
     def fault(self, *rules: dict[str, Any]) -> None:
         """Let AWS's services fail, or functions be slow, by these rules alone; without any, no longer."""
         url = f"{self.description.endpointUrl}/_sluice/faults"
-        httpx.put(url, json=list(rules), timeout=10).raise_for_status()
+        httpx.put(url, json=list(rules), timeout=_TIMEOUT_S).raise_for_status()
 
     def slow(self, **seconds: float) -> None:
         """Make invocations last longer: ``slow(batch_simulator=6)``."""
