@@ -116,6 +116,6 @@ def lock(session: nox.Session) -> None:
 @nox.session(default=False)
 def clean(session: nox.Session) -> None:
     """Remove everything that sessions have built."""
-    for folder in ("build", "packages/infra/node_modules"):
+    for folder in ("build", "packages/infra/node_modules", "packages/harness/node_modules"):
         shutil.rmtree(folder, ignore_errors=True)
         session.log(f"removed {folder}")
