@@ -1,0 +1,90 @@
+# The shell of the runbooks, for bash and zsh, from the repository's root:  . docs/runbooks/shell.sh STAGE
+# Needs the AWS CLI; for a stage in AWS also its account's credentials and region (AWS_PROFILE, AWS_DEFAULT_REGION).
+# Nothing here changes anything.
+
+STAGE=${1:?say which stage, for instance prod}
+
+if url=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["endpointUrl"] or "")' \
+  "build/stages/$STAGE.json" 2>/dev/null) && [ -n "$url" ]; then
+  # A local stage: its stacks are called "local", whatever the stage's own name.
+  export AWS_ENDPOINT_URL=$url AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION=us-east-1
+  NAMED=sluice-local
+else
+  unset AWS_ENDPOINT_URL
+  NAMED=sluice-$STAGE
+fi
+export AWS_PAGER=
+
+# out KEY [STACK]: an output of a stack (ingestion, auth or observability), for instance `out WorkQueueUrl`.
+out() {
+  aws cloudformation describe-stacks --stack-name "$NAMED-${2:-ingestion}" \
+    --query "Stacks[0].Outputs[?OutputKey=='$1'].OutputValue" --output text
+}
+
+# firing: the alarms that fire, and since when.
+firing() {
+  aws cloudwatch describe-alarms --alarm-name-prefix "$NAMED-" --state-value ALARM \
+    --alarm-types MetricAlarm CompositeAlarm --output table \
+    --query '[MetricAlarms, CompositeAlarms][].[StateUpdatedTimestamp, AlarmName, StateReason]'
+}
+
+# history_of ALARM: what an alarm did lately, for instance `history_of api-5xx`.
+history_of() {
+  aws cloudwatch describe-alarm-history --alarm-name "$NAMED-$1" --history-item-type StateUpdate --max-items 20 \
+    --query 'AlarmHistoryItems[].[Timestamp, HistorySummary]' --output table
+}
+
+# depth: how many messages each queue has.
+depth() {
+  for one in RequestQueueUrl RequestDlqUrl WorkQueueUrl WorkDlqUrl; do
+    printf '%-16s ' "$one"
+    aws sqs get-queue-attributes --queue-url "$(out $one)" --output text \
+      ${AWS_ENDPOINT_URL:+--endpoint-url=$AWS_ENDPOINT_URL} \
+      --attribute-names ApproximateNumberOfMessages ApproximateNumberOfMessagesNotVisible \
+      --query "[join('', ['visible=', Attributes.ApproximateNumberOfMessages]),
+        join('', ['in flight=', Attributes.ApproximateNumberOfMessagesNotVisible])]"
+  done
+}
+
+# mappings FUNCTION: what feeds a function, for instance `mappings BatchSimulatorFunction`.
+mappings() {
+  aws lambda list-event-source-mappings --function-name "$(out "$1")" --output table \
+    --query 'EventSourceMappings[].[UUID, State, ScalingConfig.MaximumConcurrency, LastProcessingResult]'
+}
+
+# insights GROUPS HOURS TEXT: a Logs Insights query, and its answer once there is one.
+insights() {
+  id=$(aws logs start-query --log-group-names $(echo "$1") --query-string "$3" --query queryId --output text \
+    --start-time $(($(date +%s) - 3600 * $2)) --end-time "$(date +%s)") || return
+  until [ "$(aws logs get-query-results --query-id "$id" --query status --output text)" != Running ]; do
+    sleep 1
+  done
+  aws logs get-query-results --query-id "$id" --output text \
+    --query "results[*][?field!='@ptr'].join('=', [field, value])"
+}
+
+# saved NAME [HOURS [JOB_ID]]: a saved query on the functions' logs, for instance `saved failed-attempts 3`.
+saved() {
+  text=$(aws logs describe-query-definitions --query-definition-name-prefix "$NAMED/$1" \
+    --query 'queryDefinitions[0].queryString' --output text)
+  groups=$(aws logs describe-query-definitions --query-definition-name-prefix "$NAMED/$1" \
+    --query 'queryDefinitions[0].logGroupNames' --output text)
+  insights "$groups" "${2:-1}" "${text//JOB_ID/${3:-JOB_ID}}"
+}
+
+# crashes FUNCTION [HOURS]: what Lambda itself says of failed invocations, for instance `crashes ProcessorFunction`.
+crashes() {
+  groups=$(aws lambda get-function-configuration --function-name "$(out "$1")" \
+    --query LoggingConfig.LogGroup --output text)
+  insights "$groups" "${2:-1}" 'filter @message like /Task timed out|Runtime exited|errorType|Traceback/
+    | fields @timestamp, @message | sort @timestamp desc | limit 20'
+}
+
+# access FILTER [HOURS [BY]]: the API's access log, counted, for instance `access 'status like /^4/' 3 'owner, ip'`.
+access() {
+  groups=$(aws logs describe-log-groups --output text \
+    --query "logGroups[?contains(logGroupName, '$NAMED-ingestion') && contains(logGroupName, 'AccessLog')].logGroupName")
+  insights "$groups" "${2:-1}" "filter $1
+    | stats count(*) as calls, max(latencyMs) as longestMs by ${3:-status, resource, error, integrationStatus}
+    | sort calls desc"
+}

@@ -1,0 +1,208 @@
+"""Runbooks: each alarm's page is there, complete, and what it tells a tired person to type exists."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from typing import TYPE_CHECKING
+
+import botocore.session
+import pytest
+from botocore import xform_name
+from infra.test_alarms import every_alarm, notifies, said
+from infra.test_dashboards import dashboards
+from infra.watched import fill
+from sluice_harness.description import ROOT
+from sluice_harness.ops.__main__ import main as sluice_ops
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from infra.assemblies import Assembly, Properties
+
+pytestmark = pytest.mark.xdist_group("infra")
+
+RUNBOOKS = ROOT / "docs" / "runbooks"
+INDEX = RUNBOOKS / "README.md"
+SHELL = RUNBOOKS / "shell.sh"
+PAGES = sorted(set(RUNBOOKS.glob("*.md")) - {INDEX})
+PARTS = ["What it means", "Confirm", "Do", "How to know that it worked"]
+A_PAGE = 60  # lines
+# Options of the AWS CLI itself ("Command line options", "Using the pagination options").
+OF_THE_CLI = {"endpoint-url", "max-items", "output", "query"}
+# What it calls otherwise than the API does: SNS's Endpoint, for its own --endpoint-url is like it.
+RENAMED = {"notification-endpoint"}
+
+
+@pytest.fixture
+def prod(synthesized: Callable[[str], Assembly]) -> Assembly:
+    return synthesized("prod")
+
+
+def code(page: Path) -> Iterator[str]:
+    """What a page sets in code: lines of blocks, with their continuations, and spans."""
+    text = page.read_text()
+    if page.suffix == ".sh":
+        yield from text.replace("\\\n", " ").splitlines()
+        return
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    for block in blocks:
+        yield from block.replace("\\\n", " ").splitlines()
+    rest = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    yield from re.findall(r"`([^`]+)`", rest)
+
+
+EVERY_PAGE = pytest.mark.parametrize("page", [*PAGES, INDEX, SHELL], ids=lambda page: page.name)
+
+
+# --- the pages
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_has_its_four_parts_and_is_one_page(page: Path) -> None:
+    lines = page.read_text().splitlines()
+    assert [line.removeprefix("## ") for line in lines if line.startswith("## ")] == PARTS
+    assert lines[0].startswith("# ")
+    assert len(lines) <= A_PAGE
+    for part in re.split(r"^## .*$", page.read_text(), flags=re.MULTILINE):
+        assert len(part.split()) >= 5
+
+
+def test_every_page_is_some_alarm_s(prod: Assembly) -> None:
+    pages = {said(alarm)["page"] for alarm in every_alarm(prod).values()}
+    assert pages == {str(page.relative_to(ROOT)) for page in PAGES}
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (*PAGES, INDEX):
+        for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+            assert (RUNBOOKS / target).is_file(), f"{page.name}: {target}"
+
+
+# --- the index
+
+
+def test_the_index_says_of_each_alarm_what_the_template_says(prod: Assembly) -> None:
+    rows = [line.strip("| ").split(" | ") for line in INDEX.read_text().splitlines() if line.startswith("| `")]
+    assert {row[0].strip("`"): row[1:] for row in rows} == {
+        name: _row(alarm) for name, alarm in every_alarm(prod).items()
+    }
+    assert [row[0] for row in rows] == sorted(row[0] for row in rows)
+
+
+def _row(alarm: Properties) -> list[str]:
+    told = said(alarm)
+    page = told["page"].rpartition("/")[2]
+    severity = told["severity"] + ("" if notifies(alarm) else ", silent")
+    return [severity, *_times(alarm), told["means"], f"[{page.removesuffix('.md')}]({page})"]
+
+
+def _times(alarm: Properties) -> tuple[str, str]:
+    """After how many periods it fires, and after how many without a breach it is OK again."""
+    if "Metrics" not in alarm:
+        return "its alarms", "its alarms"
+    m, n = alarm["DatapointsToAlarm"], alarm["EvaluationPeriods"]
+    (period,) = {query["MetricStat"]["Period"] for query in alarm["Metrics"] if "MetricStat" in query}
+    return f"{m} of {n}, each {_span(period)}", _span((n - m + 1) * period)
+
+
+def _span(seconds: int) -> str:
+    return f"{seconds // 60} min" if seconds < 3_600 else f"{seconds // 3_600} h"
+
+
+# --- what they refer to
+
+
+@EVERY_PAGE
+def test_widgets_are_on_the_dashboard(page: Path, prod: Assembly) -> None:
+    titles = {
+        f"{dashboard.name.rpartition('-')[2]}/{fill(widget['properties']['title'], dashboard.values)}"
+        for dashboard in dashboards(prod)
+        for widget in dashboard.widgets
+        if "title" in widget["properties"]
+    }
+    named = {one for one in code(page) if re.match(r"(operations|functions)/", one)} - {"operations/X"}
+    assert named <= titles
+
+
+def test_pages_look_at_dashboards_and_saved_queries() -> None:
+    everything = "\n".join(page.read_text() for page in PAGES)
+    assert len(set(re.findall(r"`operations/[^`]+`", everything))) > 15
+    assert len(set(re.findall(r"`saved [\w-]+", everything))) >= 6
+
+
+@EVERY_PAGE
+def test_saved_queries_are_there(page: Path) -> None:
+    named = {one.split()[1] for one in code(page) if re.match(r"saved [a-z]", one)}
+    assert named <= {file.stem for file in (ROOT / "dashboards" / "queries").glob("*.query")}
+
+
+@EVERY_PAGE
+def test_alarms_are_there(page: Path, prod: Assembly) -> None:
+    known = every_alarm(prod)
+    named = set(re.findall(r"(?:\$NAMED-|history_of )([a-z][\w-]*)", "\n".join(code(page))))
+    assert named - {"ingestion", "observability"} <= set(known)
+    for one in code(page):
+        if re.fullmatch(r"[a-z\d*-]*\*[a-z\d*-]*", one):
+            assert any(re.fullmatch(one.replace("*", ".+"), name) for name in known), one
+
+
+@EVERY_PAGE
+def test_outputs_are_there(page: Path, prod: Assembly) -> None:
+    outputs = {
+        file.name.split(".")[0].removeprefix("sluice-prod-"): set(json.loads(file.read_text()).get("Outputs", {}))
+        for file in prod.template_files
+    }
+    asked = {
+        (name, stack or "ingestion")
+        for one in code(page)
+        for name, stack in re.findall(r"\bout ([A-Z]\w+)(?: (\w+))?", one)
+        if name != "KEY"
+    }
+    asked |= {
+        (name, "ingestion") for one in code(page) for name in re.findall(r"\b(?:mappings|crashes) ([A-Z]\w+)", one)
+    } - {("FUNCTION", "ingestion")}
+    assert [one for one in asked if one[0] not in outputs[one[1]]] == []
+
+
+# --- what they tell one to type
+
+
+def test_the_shell_is_one() -> None:
+    checked = subprocess.run(["bash", "-n", str(SHELL)], capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+@EVERY_PAGE
+def test_commands_of_the_aws_cli_exist(page: Path) -> None:
+    for line in code(page):
+        for command in re.findall(r"(?<![\w./])aws (?:[a-z-]+) (?:[a-z-]+)[^\n]*", line):
+            service, operation, *rest = command.split()[1:]
+            members = _members(service, operation)
+            for option in re.findall(r"(?<!\S)--([a-z-]+)", " ".join(rest).split(" | ")[0]):
+                is_known = option.removeprefix("no-") in members or option in OF_THE_CLI | RENAMED
+                assert is_known, f"{service} {operation} --{option}"
+
+
+def _members(service: str, operation: str) -> set[str]:
+    model = botocore.session.get_session().get_service_model(service)
+    (name,) = [one for one in model.operation_names if xform_name(one, "-") == operation]
+    shape = model.operation_model(name).input_shape
+    return set() if shape is None else {xform_name(one, "-") for one in shape.members}
+
+
+@EVERY_PAGE
+def test_operator_s_commands_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for line in code(page):
+        if found := re.search(r"sluice-ops ((?:dlq|job|audit|trace)\b.*)", line):
+            words = shlex.split(found[1])
+            names = words[:2] if words[0] in {"dlq", "job"} else words[:1]
+            with pytest.raises(SystemExit) as ended:
+                sluice_ops([*names, "--help"])
+            assert ended.value.code == 0, line
+            shown = capsys.readouterr().out
+            for option in re.findall(r"--[a-z-]+", found[1]):
+                assert option in shown, line
