@@ -160,12 +160,13 @@ def _of_api(config: StageConfig) -> Iterator[AlarmSpec]:
 
 
 def _of_queues(config: StageConfig) -> Iterator[AlarmSpec]:
-    limits = {"request": config.thresholds.request_age_s, "work": config.thresholds.work_age_s}
+    # A request is received five times within a quarter of an hour, and then it is a dead letter: sooner than that.
+    limits = {"request": (config.thresholds.request_age_s, 5), "work": (config.thresholds.work_age_s, 15)}
     first_attempts = {
         "request": metrics.REQUEST_AGE_OF_FIRST_ATTEMPT,
         "work": metrics.WORK_AGE_OF_FIRST_ATTEMPT,
     }
-    for queue, limit_s in limits.items():
+    for queue, (limit_s, minutes) in limits.items():
         name = queue.capitalize()
         yield AlarmSpec(
             name=f"{queue}-dead-letters",
@@ -179,12 +180,12 @@ def _of_queues(config: StageConfig) -> Iterator[AlarmSpec]:
             name=f"{queue}-age-of-oldest",
             runbook="queue-age",
             severity=Severity.CRITICAL,
-            means=f"The oldest message of the {queue} queue has waited {limit_s} s for a quarter of an hour.",
+            means=f"The oldest message of the {queue} queue has waited {limit_s} s, for {minutes} minutes now.",
             series={"age": of_queue(f"{name}Queue", "ApproximateAgeOfOldestMessage", "Maximum")},
             comparison="GreaterThanOrEqualToThreshold",
             threshold=limit_s,
-            m=15,
-            n=15,
+            m=minutes,
+            n=minutes,
         )
         yield AlarmSpec(
             name=f"{queue}-age-of-first-attempt",
@@ -318,7 +319,7 @@ def _of_the_rest(config: StageConfig) -> Iterator[AlarmSpec]:
         threshold=1_000 * config.thresholds.iterator_age_s,
         m=5,
         n=5,
-        missing=Missing.IGNORE,
+        missing=Missing.IGNORE,  # a publisher that stands still says nothing
     )
     yield AlarmSpec(
         name="account-concurrency",
@@ -336,4 +337,6 @@ def _of_the_rest(config: StageConfig) -> Iterator[AlarmSpec]:
         severity=Severity.WARNING,
         means="An alarm's notification did not reach one of its subscribers.",
         series={"failed": Series("AWS/SNS", "NumberOfNotificationsFailed", "Sum", {"TopicName": "${AlarmTopic}"})},
+        # An hour: it tells the broken subscriber too, so that each OK of its own would fire it again at once.
+        n=60,
     )
