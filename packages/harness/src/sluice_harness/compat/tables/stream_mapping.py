@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from ministack.services import dynamodb, lambda_svc
 
+from sluice_harness.compat.monitoring.metric_store import store
 from sluice_harness.compat.patching import expect
 from sluice_harness.compat.queues.event_source_mapping import failed_items, scope, tell
 
@@ -217,7 +218,8 @@ class Reader:
     ) -> Iterator[tuple[list[Record], int]]:
         """Yield the parts of a failed batch that are to be tried again, the last one first."""
         time.sleep(self._pause)
-        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+        # Lambda tries again more than once a minute, and a stage's minute may be short.
+        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS, store.clock.real_seconds(30))
         if result.get("error") and self._mapping.get("BisectBatchOnFunctionError") and len(batch) > 1:
             half = len(batch) // 2
             yield batch[half:], retries
