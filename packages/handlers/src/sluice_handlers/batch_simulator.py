@@ -106,7 +106,7 @@ class _BatchRun:
         self._fresh: list[_Task] = []
         self._repeats: list[_Task] = []
         self._completed: list[tuple[_Task, StoredResult, float]] = []
-        self._failed: list[tuple[_Task, JobError]] = []
+        self._failed: list[tuple[_Task, JobError, str]] = []  # and what kind of error the last attempt met
         self._released: list[_Task] = []
         self._maybe_stored: set[JobKey] = set()
         self._longest_ms = 0.0
@@ -186,13 +186,14 @@ class _BatchRun:
     def _run(self, task: _Task) -> None:
         stop = self._heartbeat.hold(task.attempt)
         if not stop.is_set() and not self._has_time():
+            self._report("put off", task)
             self._released.append(task)
             return
         started = time.perf_counter()
         try:
             stored = None if stop.is_set() else _work(task, stop, self._tracer)
         except PermanentError as error:
-            self._failed.append((task, JobError(error.code, error.message)))
+            self._failed.append((task, JobError(error.code, error.message), ""))
         except Exception as error:
             # Storing the result may have failed after the fact.
             self._maybe_stored.add(task.attempt.key)
@@ -211,11 +212,10 @@ class _BatchRun:
 
     def _retry_or_fail(self, task: _Task, error: str) -> None:
         key = task.attempt.key
-        is_last = self._batch.is_last_receive(key)
-        self._report("attempt failed", task, is_bad=True, error=error)
-        if is_last:
-            self._failed.append((task, _EXHAUSTED))
+        if self._batch.is_last_receive(key):
+            self._failed.append((task, _EXHAUSTED, error))
         else:
+            self._report("attempt failed", task, is_bad=True, error=error)
             self._released.append(task)
 
     def _settle(self) -> None:
@@ -230,14 +230,14 @@ class _BatchRun:
                 self._tidy(task)
             elif write.outcome is Outcome.REFUSED:
                 self._discard(task, stored)
-        failed = [(task.attempt, error) for task, error in self._failed]
-        with self._call([task for task, _ in self._failed], "DynamoDB", "BatchExecuteStatement"):
+        failed = [(task.attempt, error) for task, error, _ in self._failed]
+        with self._call([task for task, *_ in self._failed], "DynamoDB", "BatchExecuteStatement"):
             writes = _ledger.fail(failed, now)
-        for (task, error), write in zip(self._failed, writes, strict=True):
+        for (task, error, met), write in zip(self._failed, writes, strict=True):
             if error is _EXHAUSTED and write.outcome is not Outcome.REFUSED:
                 self._batch.retry([task.attempt.key])  # into the dead-letter queue, for an operator to look at
             if self._is_written(task, write):
-                self._report_failed(task, error, now)
+                self._report_failed(task, error, met, now)
                 self._tidy(task)
         attempts = [task.attempt for task in self._released]
         for task, write in zip(self._released, _ledger.release(attempts), strict=True):
@@ -245,6 +245,7 @@ class _BatchRun:
                 self._measured.add(metrics.JOBS_RETRIED, job_type=task.submission.job_type)
                 self._put_off(task)
         self._completed, self._failed, self._released = [], [], []
+        self._measured.write()
         self._settled_at = time.perf_counter()
 
     def _is_written(self, task: _Task, write: Write) -> bool:
@@ -322,11 +323,11 @@ class _BatchRun:
             "completed", task, queueWaitMs=wait_ms, runMs=round(run_ms), endToEndMs=total_ms, bytes=stored.size
         )
 
-    def _report_failed(self, task: _Task, error: JobError, now: int) -> None:
+    def _report_failed(self, task: _Task, error: JobError, met: str, now: int) -> None:
         for metric in (metrics.JOBS_FAILED, metrics.failure(error.code)):
             self._measured.add(metric, job_type=task.submission.job_type)
         total_ms = now - task.submission.submitted_at
-        self._report("failed", task, is_bad=True, code=error.code, endToEndMs=total_ms)
+        self._report("failed", task, is_bad=True, code=error.code, error=met, endToEndMs=total_ms)
 
     def _report(self, outcome: str, task: _Task, *, is_bad: bool = False, **fields: Any) -> None:
         key, trace = task.attempt.key, trace_id(task.submission.trace_header)

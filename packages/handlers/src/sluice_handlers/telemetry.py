@@ -12,6 +12,7 @@ from sluice_core import metrics
 from sluice_core.metrics import JOB_TYPE, NAMESPACE, STAGE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from sluice_core.jobs import JobKey
@@ -32,7 +33,7 @@ def report(outcome: str, key: JobKey, *, is_bad: bool = False, **fields: Any) ->
 
 
 class Measurements:
-    """Collects one invocation's metrics and writes them as EMF when the block ends, error or not.
+    """Collects one invocation's metrics and writes them as EMF at the latest when the block ends, error or not.
 
     Metrics with a job type and without go into documents of their own, because an EMF document has one list of
     sets of dimensions, and a dimension too many would split a series.
@@ -50,19 +51,28 @@ class Measurements:
         """Add one datapoint; a job's type is left out where it is not known."""
         self._values[job_type].append((metric, value))
 
+    def write(self) -> None:
+        """Write what there is: what is on record is counted, though this process may not live to its end."""
+        values, self._values = self._values, defaultdict(list)
+        for job_type, points in values.items():
+            _write(points, job_type)
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for job_type, values in self._values.items():
-            document = EphemeralMetrics(namespace=NAMESPACE)
-            document.add_dimension(STAGE, os.environ["STAGE"])
-            if job_type is not None:
-                document.add_dimension(JOB_TYPE, job_type)
-                document.add_dimensions(**{STAGE: os.environ["STAGE"]})
-            for metric, value in values:
-                document.add_metric(name=metric.name, unit=metric.unit, value=value)
-            if document.metric_set:  # Powertools writes by itself at 100 values, and warns of writing nothing
-                document.flush_metrics()
+        self.write()
+
+
+def _write(points: Sequence[tuple[Metric, float]], job_type: str | None) -> None:
+    document = EphemeralMetrics(namespace=NAMESPACE)
+    document.add_dimension(STAGE, os.environ["STAGE"])
+    if job_type is not None:
+        document.add_dimension(JOB_TYPE, job_type)
+        document.add_dimensions(**{STAGE: os.environ["STAGE"]})
+    for metric, value in points:
+        document.add_metric(name=metric.name, unit=metric.unit, value=value)
+    if document.metric_set:  # Powertools writes by itself at 100 values, and warns of writing nothing
+        document.flush_metrics()

@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
+from sluice_handlers.telemetry import logger
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from types import TracebackType
@@ -61,13 +63,19 @@ class Tracer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for segment in self._segments.values():
-            ends = [child.end_time for child in segment.subsegments]
-            segment.close(max(ends, default=self._began))
-            self._emit(segment)
+        with _harmless():
+            for segment in self._segments.values():
+                ends = [child.end_time for child in segment.subsegments]
+                segment.close(max(ends, default=self._began))
+                self._emit(segment)
 
     def follow(self, submission: Submission, record: Mapping[str, Any]) -> Submission:
         """Take a job's message up in its trace, if it is sampled; return the job with the trace as it goes on."""
+        with _harmless():
+            return self._follow(submission, record)
+        return submission
+
+    def _follow(self, submission: Submission, record: Mapping[str, Any]) -> Submission:
         header = _parse(submission.trace_header)
         if header.get("Sampled") != "1" or "Root" not in header or submission.key in self._segments:
             return submission
@@ -97,8 +105,9 @@ class Tracer:
 
     def end(self, key: JobKey, outcome: str) -> None:
         """Note what became of a job here."""
-        if key in self._segments:
-            self._segments[key].put_annotation("outcome", outcome)
+        with _harmless():
+            if key in self._segments:
+                self._segments[key].put_annotation("outcome", outcome)
 
     @contextmanager
     def _step(self, keys: Iterable[JobKey], name: str, namespace: str, aws: Mapping[str, str]) -> Iterator[None]:
@@ -111,8 +120,9 @@ class Tracer:
             yield
             is_fault = False
         finally:
-            for segment in segments:
-                _add(segment, name, namespace, aws, began, is_fault=is_fault)
+            with _harmless():
+                for segment in segments:
+                    _add(segment, name, namespace, aws, began, is_fault=is_fault)
 
     @classmethod
     def _emit(cls, segment: Segment) -> None:
@@ -121,11 +131,21 @@ class Tracer:
 
             address = DaemonConfig()
             # Connected, unlike the SDK's own emitter's, so that it receives from nobody else.
-            cls._daemon = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            cls._daemon.setblocking(False)
-            cls._daemon.connect((address.udp_ip, address.udp_port))
-        with suppress(OSError):  # a trace is no reason to fail a job
+            daemon = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            daemon.setblocking(False)
+            daemon.connect((address.udp_ip, address.udp_port))
+            cls._daemon = daemon
+        with suppress(OSError):  # nobody listens, or does not keep up
             cls._daemon.send(_HEADER + segment.serialize().encode())
+
+
+@contextmanager
+def _harmless() -> Iterator[None]:
+    """Do without a trace rather than fail a job for it."""
+    try:
+        yield
+    except Exception as error:
+        logger.warning("not traced", error=type(error).__name__)
 
 
 def _segment(name: str, root: str, parent: str | None) -> Segment:
