@@ -10,7 +10,8 @@ if url=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["endpo
   export AWS_ENDPOINT_URL=$url AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION=us-east-1
   NAMED=sluice-local
 else
-  unset AWS_ENDPOINT_URL
+  # What a local stage has set here before would go before the account's own.
+  [ -z "$AWS_ENDPOINT_URL" ] || unset AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_DEFAULT_REGION
   NAMED=sluice-$STAGE
 fi
 export AWS_PAGER=
@@ -56,7 +57,10 @@ mappings() {
 insights() {
   id=$(aws logs start-query --log-group-names $(echo "$1") --query-string "$3" --query queryId --output text \
     --start-time $(($(date +%s) - 3600 * $2)) --end-time "$(date +%s)") || return
-  until [ "$(aws logs get-query-results --query-id "$id" --query status --output text)" != Running ]; do
+  while case $(aws logs get-query-results --query-id "$id" --query status --output text) in
+    Scheduled | Running) true ;;
+    *) false ;;
+  esac; do
     sleep 1
   done
   aws logs get-query-results --query-id "$id" --output text \

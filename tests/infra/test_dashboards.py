@@ -227,7 +227,7 @@ def _thing(value: Any, assembly: Assembly) -> str:
             "availability",
             {"refused": [1, 0, 2], "exhausted": [0, 1, 0], "lost": [3, 0, 0], "completed": [900, 10, 0]},
         ),
-        ("latency", {"within": [100, 93.5, 0]}),
+        ("latency", {"within": [100, 93.5, 0], "jobs": [50, 100, 3]}),
     ],
 )
 def test_a_burn_rate_is_drawn_as_its_alarms_reckon_it(

@@ -21,6 +21,7 @@ from sluice_infra.alarm_specs import (
     Severity,
     of_api,
     of_function,
+    of_mapping,
     of_queue,
     own,
 )
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 # What the backlog's drain is said to take when it does not drain at all; longer than any threshold.
 _NEVER_S = 86_400
-# Fewer messages than this are no backlog: what comes and goes within a minute.
+# Fewer messages than this are no backlog, and neither are those of a minute.
 _FEWEST = 100
 _OPERATIONS = ("BatchExecuteStatement", "BatchGetItem", "GetItem", "Query", "UpdateItem")
 
@@ -112,7 +113,9 @@ def _errors_of(function: str) -> AlarmSpec:
     if function == "authorizer":
         # API Gateway wants a 401 raised, and Lambda counts what is raised: wrong tokens are no failure of ours.
         series["refused"] = own(metrics.TOKENS_REFUSED, "Sum")
-        expression = "errors - FILL(refused, 0)"
+        series["invocations"] = of_function(function, "Invocations", "Sum")
+        # A share: an error counts when its invocation began, a refusal when it ended, maybe a minute later.
+        expression = "(errors - FILL(refused, 0)) / invocations"
     return AlarmSpec(
         name=f"function-errors-{function}",
         runbook="function-errors",
@@ -120,6 +123,7 @@ def _errors_of(function: str) -> AlarmSpec:
         means=f"The {function} function fails.",
         series=series,
         expression=expression,
+        threshold=0.05 if expression else 0,
         m=3,
         n=5,
     )
@@ -203,15 +207,14 @@ def _of_queues(config: StageConfig) -> Iterator[AlarmSpec]:
             name=f"{queue}-failed-invokes",
             runbook="failed-invokes",
             severity=Severity.CRITICAL,
-            means=f"Whole batches of the {queue} queue fail.",
+            means=f"More than half of the messages that are taken off the {queue} queue fail.",
+            # Single messages that were reported back count, too: a share tells a broken consumer from a bad job.
             series={
-                "failed": Series(
-                    "AWS/Lambda",
-                    "FailedInvokeEventCount",
-                    "Sum",
-                    {"EventSourceMappingUUID": f"${{{name}Mapping}}"},
-                )
+                "failed": of_mapping(f"{name}Mapping", "FailedInvokeEventCount", "Sum"),
+                "polled": of_mapping(f"{name}Mapping", "PolledEventCount", "Sum"),
             },
+            expression="failed / polled",
+            threshold=0.5,
             m=3,
             n=5,
         )
@@ -231,7 +234,8 @@ def _time_to_drain(config: StageConfig) -> AlarmSpec:
             "deleted": of_queue("WorkQueue", "NumberOfMessagesDeleted", "Sum"),
             "sent": of_queue("WorkQueue", "NumberOfMessagesSent", "Sum"),
         },
-        expression=f"IF(visible < {_FEWEST}, 0, IF({net} > 0, visible * PERIOD(visible) / {net}, {_NEVER_S}))",
+        expression=f"IF(visible < {_FEWEST} OR visible < FILL(deleted, 0), 0, "
+        f"IF({net} > 0, visible * PERIOD(visible) / {net}, {_NEVER_S}))",
         threshold=config.thresholds.drain_s,
         m=10,
         n=15,
@@ -252,7 +256,7 @@ def _of_table() -> Iterator[AlarmSpec]:
                 "index": Series("AWS/DynamoDB", name, "Sum", index),
             },
             # Alarms on this namespace ignore missing data whatever they say: without FILL one that fired stays.
-            expression="FILL(table, 0) + FILL(index, 0)",
+            expression="FILL(SUM([table, index]), 0)",
             m=5,
             n=5,
         )
@@ -268,7 +272,7 @@ def _of_table() -> Iterator[AlarmSpec]:
         severity=Severity.CRITICAL,
         means="DynamoDB itself fails.",
         series=errors,
-        expression=" + ".join(f"FILL({number}, 0)" for number in errors),
+        expression=f"FILL(SUM([{', '.join(errors)}]), 0)",
         m=3,
         n=5,
     )
@@ -320,6 +324,22 @@ def _of_the_rest(config: StageConfig) -> Iterator[AlarmSpec]:
         m=5,
         n=5,
         missing=Missing.IGNORE,  # a publisher that stands still says nothing
+    )
+    yield AlarmSpec(
+        name="events-silent",
+        runbook="events-late",
+        severity=Severity.WARNING,
+        means="Jobs end, and nothing of it is published.",
+        series={
+            "completed": own(metrics.JOBS_COMPLETED, "Sum"),
+            "failed": own(metrics.JOBS_FAILED, "Sum"),
+            "cancelled": own(metrics.JOBS_CANCELLED, "Sum"),
+            "published": own(metrics.EVENTS_PUBLISHED, "Sum"),
+        },
+        expression="IF(FILL(published, 0) > 0, 0, FILL(SUM([completed, failed, cancelled]), 0))",
+        period_s=5 * MINUTE,
+        m=3,
+        n=3,
     )
     yield AlarmSpec(
         name="account-concurrency",

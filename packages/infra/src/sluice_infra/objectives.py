@@ -24,6 +24,8 @@ _BURNS = (
     ("fast", Severity.CRITICAL, 14.4, "1h", "5m"),
     ("slow", Severity.WARNING, 6.0, "6h", "30m"),
 )
+# One or two failures are no trend, however few the jobs were.
+_FEWEST_BAD = 3
 _WINDOWS = {"5m": 5 * MINUTE, "30m": 30 * MINUTE, "1h": HOUR, "6h": 6 * HOUR}
 
 
@@ -80,17 +82,23 @@ def _availability(config: StageConfig) -> tuple[Mapping[str, Series], str]:
         "lost": own(metrics.JOBS_FAILED_WORKER_LOST, "Sum"),
         "unprocessed": own(metrics.JOBS_FAILED_NOT_PROCESSED, "Sum"),
     }
-    failed = " + ".join(f"FILL({name}, 0)" for name in bad)
+    # SUM takes those of its series that are there; a failure that never was has none.
+    failed = f"FILL(SUM([{', '.join(bad)}]), 0)"
+    ended = f"FILL(SUM([{', '.join([*bad, 'completed'])}]), 0)"
     budget = round(1 - config.thresholds.availability_objective, 9)
-    ratio = f"({failed}) / (FILL(completed, 0) + {failed}) / {budget:g}"
-    return {**bad, "completed": own(metrics.JOBS_COMPLETED, "Sum")}, ratio
+    burn = f"IF({failed} < {_FEWEST_BAD}, 0, {failed} / {ended}) / {budget:g}"
+    return {**bad, "completed": own(metrics.JOBS_COMPLETED, "Sum")}, burn
 
 
 def _latency(config: StageConfig) -> tuple[Mapping[str, Series], str]:
     """Of the completed jobs: those that took longer than the objective allows."""
-    within = f"PR(:{config.thresholds.latency_ms})"
+    series = {
+        "within": own(metrics.END_TO_END, f"PR(:{config.thresholds.latency_ms})"),
+        "jobs": own(metrics.END_TO_END, "SampleCount"),
+    }
+    late = "(100 - FILL(within, 100))"
     budget = round(100 * (1 - config.thresholds.latency_objective), 9)
-    return {"within": own(metrics.END_TO_END, within)}, f"(100 - FILL(within, 100)) / {budget:g}"
+    return series, f"IF(FILL(jobs, 0) * {late} / 100 < {_FEWEST_BAD}, 0, {late}) / {budget:g}"
 
 
 _SUBMIT = {

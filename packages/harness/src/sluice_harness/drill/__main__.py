@@ -104,7 +104,7 @@ def _run(options: argparse.Namespace, console: Console) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.json").write_text(dumps(report))
         status.update("writing the review")
-        _review(options.name)
+        faults += _review(options.name)
     console.print(_table(session.results, watch))
     console.print(f"{len(session.results)} alarms in {report['seconds']:.0f} s; see {folder.relative_to(ROOT)}/")
     return faults
@@ -148,15 +148,13 @@ class _Session:
             return
         watch, began = self._watch, time.monotonic()
         try:
-            watch.until_calm(*drill.alarms, *drill.quiet)
+            watch.until_calm(*drill.alarms, *drill.quiet, *drill.untold)
             watch.begin()
             try:
                 drill.breaks(self._site, watch)
                 # What fires only as it is mended is looked for below.
                 watch.until_alarm(*(alarm for alarm in drill.alarms if alarm not in drill.fires_when_mended))
-                loud = [alarm for alarm in drill.quiet if alarm in watch.fired()]
-                if loud:
-                    raise DrillError(f"fired, and must not: {', '.join(loud)}")
+                _check_silence(drill, watch)
             finally:
                 drill.mends(self._site, watch)
             watch.until_alarm(*drill.alarms)
@@ -186,6 +184,13 @@ class _Session:
         return {"speed": speed, "seconds": round(seconds, 1), "alarms": self.results, "faults": self.faults}
 
 
+def _check_silence(drill: Drill, watch: Watch) -> None:
+    if loud := [alarm for alarm in drill.quiet if alarm in watch.fired()]:
+        raise DrillError(f"fired, and must not: {', '.join(loud)}")
+    if told := [alarm for alarm in drill.untold if watch.sighting(alarm).told_alarm]:
+        raise DrillError(f"told somebody, though suppressed: {', '.join(told)}")
+
+
 def _undrilled(watch: Watch, *, complete: bool) -> list[str]:
     drilled = {alarm for drill in DRILLS for alarm in drill.alarms}
     there = watch.notifying | watch.silent
@@ -195,9 +200,11 @@ def _undrilled(watch: Watch, *, complete: bool) -> list[str]:
     return [*without, *(f"a drill is for {alarm}, which is not there" for alarm in sorted(drilled - there))]
 
 
-def _review(name: str) -> None:
+def _review(name: str) -> list[str]:
     command = [sys.executable, "-m", "sluice_harness.review", "--stage", name]
-    subprocess.run([*command, "--out", str(ROOT / "build" / name / "review.html")], check=False)
+    command += ["--out", str(ROOT / "build" / name / "review.html")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return [f"the review failed: {done.stderr.strip()}"] if done.returncode else []
 
 
 def _table(results: dict[str, dict[str, Any]], watch: Watch) -> Table:

@@ -49,6 +49,8 @@ class Drill:
         Do so; breaking may take its time, and may watch alarms meanwhile.
     quiet : tuple of str
         Which alarms must not fire.
+    untold : tuple of str
+        Which alarms fire beside it and tell nobody, for another suppresses them.
     fires_when_mended : tuple of str
         Which of them fire only as it is being mended.
 
@@ -60,6 +62,7 @@ class Drill:
     breaks: Callable[[Site, Watch], object]
     mends: Callable[[Site, Watch], object]
     quiet: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
     fires_when_mended: tuple[str, ...] = ()
 
 
@@ -96,6 +99,11 @@ def _fail_table(site: Site, watch: Watch) -> None:
     site.fault()
 
 
+def _set_silent(site: Site, *, silent: bool) -> None:
+    site.set_schedule(enabled=not silent)
+    site.set_consumers("event-publisher", enabled=not silent)
+
+
 def _fail_a_subscriber(site: Site, watch: Watch) -> None:
     watch.add_failing_subscriber()
     # As one tests a pager: by hand.
@@ -124,9 +132,37 @@ DRILLS = (
         mends=lambda site, _: site.load.extra.clear(),
     ),
     Drill(
+        name="deleted-queue",
+        what="the request queue is deleted, so that submissions are refused",
+        alarms=(
+            *("availability-fast-burn", "availability-burn-1h", "availability-burn-5m"),
+            *("availability-slow-burn", "availability-burn-6h", "availability-burn-30m"),
+        ),
+        breaks=lambda site, _: site.delete_request_queue(),
+        mends=lambda site, _: site.restore_request_queue(),
+    ),
+    Drill(
+        name="stopped-consumers",
+        what="nobody reads the queues for half a minute, and then slowly",
+        alarms=(
+            *("request-age-of-oldest", "work-age-of-oldest", "work-time-to-drain"),
+            *("request-age-of-first-attempt", "work-age-of-first-attempt"),
+            *("latency-fast-burn", "latency-burn-1h", "latency-burn-5m"),
+            *("latency-slow-burn", "latency-burn-6h", "latency-burn-30m"),
+        ),
+        fires_when_mended=(
+            *("request-age-of-first-attempt", "work-age-of-first-attempt"),
+            *("latency-fast-burn", "latency-burn-1h", "latency-burn-5m"),
+            *("latency-slow-burn", "latency-burn-6h", "latency-burn-30m"),
+        ),
+        breaks=_stop_consumers,
+        mends=_start_consumers_slowly,
+    ),
+    Drill(
         name="crashing-functions",
         what="most functions are deployed with a handler that fails",
         alarms=(*_of("function-errors", _BUSY), "work-failed-invokes", "api-5xx", "critical"),
+        untold=("warning",),
         breaks=lambda site, _: site.break_handlers(_BUSY),
         mends=lambda site, _: site.mend_handlers(_BUSY),
     ),
@@ -166,35 +202,11 @@ DRILLS = (
         mends=lambda site, _: site.unthrottle(["authorizer"]),
     ),
     Drill(
-        name="deleted-queue",
-        what="the request queue is deleted, so that submissions are refused",
-        alarms=("availability-fast-burn", "availability-burn-1h", "availability-burn-5m"),
-        breaks=lambda site, _: site.delete_request_queue(),
-        mends=lambda site, _: site.restore_request_queue(),
-    ),
-    Drill(
         name="slow-functions",
         what="every invocation takes seconds",
         alarms=(*_of("function-duration", _ALL), "api-latency"),
         breaks=lambda site, _: site.slow(**_SLOW),
         mends=lambda site, _: site.fault(),
-    ),
-    Drill(
-        name="stopped-consumers",
-        what="nobody reads the queues for half a minute, and then slowly",
-        alarms=(
-            *("request-age-of-oldest", "work-age-of-oldest", "work-time-to-drain"),
-            *("request-age-of-first-attempt", "work-age-of-first-attempt"),
-            *("latency-fast-burn", "latency-burn-1h", "latency-burn-5m"),
-            *("latency-slow-burn", "latency-burn-6h", "latency-burn-30m"),
-        ),
-        fires_when_mended=(
-            *("request-age-of-first-attempt", "work-age-of-first-attempt"),
-            *("latency-fast-burn", "latency-burn-1h", "latency-burn-5m"),
-            *("latency-slow-burn", "latency-burn-6h", "latency-burn-30m"),
-        ),
-        breaks=_stop_consumers,
-        mends=_start_consumers_slowly,
     ),
     Drill(
         name="throttled-table",
@@ -206,10 +218,7 @@ DRILLS = (
     Drill(
         name="failing-table",
         what="DynamoDB fails, until requests are dead letters that the sweeper has to end",
-        alarms=(
-            *("table-system-errors", "jobs-swept"),
-            *("availability-slow-burn", "availability-burn-6h", "availability-burn-30m"),
-        ),
+        alarms=("table-system-errors", "jobs-swept"),
         breaks=_fail_table,
         mends=lambda site, _: site.empty_dead_letters(),
     ),
@@ -217,15 +226,16 @@ DRILLS = (
         name="poison-burst",
         what="messages that nobody can read are put on both queues",
         alarms=("batch-item-failures", "request-dead-letters", "work-dead-letters"),
+        quiet=("function-errors-processor", "function-errors-batch-simulator"),
         breaks=lambda site, _: site.poison(200),
         mends=lambda site, _: site.empty_dead_letters(),
     ),
     Drill(
-        name="silent-sweeper",
-        what="the sweeper's schedule is switched off",
-        alarms=("sweeper-silent",),
-        breaks=lambda site, _: site.set_schedule(enabled=False),
-        mends=lambda site, _: site.set_schedule(enabled=True),
+        name="silence",
+        what="the sweeper's schedule and the event publisher's stream are switched off",
+        alarms=("sweeper-silent", "events-silent"),
+        breaks=lambda site, _: _set_silent(site, silent=True),
+        mends=lambda site, _: _set_silent(site, silent=False),
     ),
     Drill(
         name="failing-bus",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sluice_harness.drill.subscriber import Notice
 
 _POLL_S = 0.4
+_LONGEST_WINDOW = "-6h"
 
 
 class DrillError(Exception):
@@ -113,7 +114,7 @@ class Watch:
         self._until(has_fired, alarms, "go to ALARM")
 
     def until_ok(self, *alarms: str) -> None:
-        """Wait until each of these is OK again, and somebody was told; but for windows, which may take hours.
+        """Wait until each of these is OK again, and somebody was told; but for a window of six hours.
 
         Raises
         ------
@@ -124,12 +125,14 @@ class Watch:
 
         def is_over(alarm: str) -> bool:
             sighting = self.sighting(alarm)
-            return alarm in self.silent or (sighting.ok_s is not None and sighting.told_ok)
+            if sighting.ok_s is None:
+                return alarm.endswith(_LONGEST_WINDOW)
+            return sighting.told_ok or alarm in self.silent
 
         self._until(is_over, alarms, "return to OK")
 
     def until_calm(self, *alarms: str) -> None:
-        """Wait until none of these is in ALARM; a window of a burn rate is left alone, which may take its hours.
+        """Wait until none of these is in ALARM, but for a window of six hours, which may take them.
 
         Raises
         ------
@@ -139,7 +142,7 @@ class Watch:
         """
 
         def is_calm(alarm: str) -> bool:
-            return alarm in self.silent or self._states[alarm] != "ALARM"
+            return alarm.endswith(_LONGEST_WINDOW) or self._states[alarm] != "ALARM"
 
         self._until(is_calm, alarms, "leave ALARM")
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MONTH_S = 30 * 86_400
 _BURN = re.compile(r"(?P<objective>\w+)-burn-(?P<window>\d+[mh])")
+_FEW = re.compile(r"^IF\(.+ < \d+, 0, (?P<share>.+)\) / (?P<budget>[\d.]+)$")
 _BUDGET = re.compile(r"/ (?P<budget>[\d.]+)$")
 _LIMIT = re.compile(r"PR\(:(?P<limit>[\d.]+)\)")
 _POINTS = 40
@@ -154,7 +155,7 @@ def _rate(alarm: MetricAlarm, length: int, window: Window, reader: SeriesReader)
 
 def _events(alarm: MetricAlarm, length: int, window: Window, reader: SeriesReader) -> float:
     """Return what the expression divides by: all that it counts, or the samples of what it ranks."""
-    stats = [replace(_counted(stat), period=length) for stat in alarm.stats]
+    stats = {replace(_counted(stat), period=length) for stat in alarm.stats}
     return sum(reader.read(stat, window.start, window.end).get(window.start, 0.0) for stat in stats)
 
 
@@ -163,5 +164,8 @@ def _counted(stat: MetricStat) -> MetricStat:
 
 
 def _over(query: Query, period: int) -> Query:
+    """Return a query over another range; one that leaves few bad ones out, as alarms do, counts them all here."""
     stat: MetricStat | None = query.stat
-    return query if stat is None else replace(query, stat=replace(stat, period=period))
+    if stat is None:
+        return replace(query, expression=_FEW.sub(r"(\g<share>) / \g<budget>", query.expression or ""))
+    return replace(query, stat=replace(stat, period=period))
