@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from sluice_core.ledger import JobLedger
-    from unit.conftest import ClientMaker, Dispatch
+    from unit.conftest import ClientMaker, Dispatch, Meanwhile
     from unit.resources import Bucket, Output, WorkQueue
 
 
@@ -322,3 +322,41 @@ def test_payloads_stay_out_of_logs_and_ids_out_of_dimensions(
             *(one["Name"] for one in directive["Metrics"]),
         }
         assert not re.search("job-(succeed|permanent|transient)", json.dumps(document))
+
+
+def test_what_is_settled_is_counted_though_the_worker_dies_later(
+    simulator: ModuleType, ledger: JobLedger, dispatch: Dispatch, *, output: Output, meanwhile: Meanwhile
+) -> None:
+    # Given two jobs that come again, the second of which kills its worker
+    first, second = job("first"), job("second")
+    ledger.record([first, second])
+    records = [dispatch(one, receives=2)[0] for one in (first, second)]
+    counted: list[float] = []
+
+    def die() -> None:
+        counted.extend(output.values("JobsCompleted"))
+        raise SystemExit
+
+    meanwhile[first.key.job_id] = meanwhile[second.key.job_id] = lambda: die() if first_is_done() else None
+
+    def first_is_done() -> bool:
+        return any(row(ledger, one).status == "COMPLETED" for one in (first, second))
+
+    with pytest.raises(SystemExit):
+        handle(simulator, *records)
+
+    # Then the one that was completed had been counted by then
+    assert counted == [1]
+
+
+def test_the_last_attempt_of_a_job_is_one_line(
+    simulator: ModuleType, ledger: JobLedger, dispatch: Dispatch, output: Output
+) -> None:
+    unlucky = job("unlucky", do="transient")
+    ledger.record([unlucky])
+
+    handle(simulator, *dispatch(unlucky, receives=5))
+
+    [line] = output.logs
+    assert (line["outcome"], line["code"], line["attempt"]) == ("failed", "RETRIES_EXHAUSTED", 5)
+    assert line["error"]

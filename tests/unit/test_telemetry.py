@@ -90,6 +90,18 @@ def test_more_values_than_a_document_holds_are_all_written_once(output: Output, 
     assert all(one["Stage"] == "unit" and one["JobType"] == "a" for one in output.emf)
 
 
+def test_what_was_written_is_not_written_again(output: Output) -> None:
+    # Given an invocation that writes what is on record before it ends, for it may not live to
+    with Measurements() as measured:
+        measured.add(metrics.JOBS_COMPLETED, job_type="a")
+        measured.write()
+        assert output.values("JobsCompleted") == [1]
+        measured.add(metrics.JOBS_COMPLETED, job_type="a")
+
+    # Then each is there once
+    assert output.values("JobsCompleted") == [1, 1]
+
+
 def test_a_log_line_is_one_json_object(output: Output) -> None:
     logger.info("recorded", jobId="j1", jobType="weather-report")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sluice_core.executors import read_work_message
+from sluice_core.jobs import JobKey
 from sluice_handlers.tracing import Tracer, owner_hash, trace_id
 from unit.lambda_events import ANN, handle, job, request_record, sqs_record
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from sluice_core.ledger import JobLedger
     from unit.conftest import Dispatch
-    from unit.resources import WorkQueue
+    from unit.resources import Output, WorkQueue
 
 ROOT = "1-5759e988-bd862e3fe1be46a994272793"
 SAMPLED = f"Root={ROOT};Parent=53995c3f42cd8ad8;Sampled=1"
@@ -175,3 +176,20 @@ def test_a_function_s_own_time_runs_from_receive_to_its_last_call(daemon: Daemon
     assert waited["start_time"] == sent_ms / 1000
     assert 5 <= waited["end_time"] - waited["start_time"] < 15
     assert segment["end_time"] <= last
+
+
+@pytest.mark.parametrize("address", ["nonsense", "host.invalid:2000", "127.0.0.1:notaport"])
+def test_a_trace_that_cannot_be_written_fails_no_job(
+    processor: ModuleType, ledger: JobLedger, daemon: Daemon, output: Output, *, address: str
+) -> None:
+    # Given a daemon's address that is of no use
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_XRAY_DAEMON_ADDRESS", address)
+
+        # When a sampled job comes, then it is recorded as any other, and its line says so
+        assert handle(processor, traced(request_record("one", {}), SAMPLED)) == []
+
+    assert ledger.get(JobKey(ANN, "one".ljust(16, "-"))) is not None
+    assert [line["outcome"] for line in output.logs if "outcome" in line] == ["recorded"]
+    assert "not traced" in [line["message"] for line in output.logs]
+    assert daemon.segments() == []

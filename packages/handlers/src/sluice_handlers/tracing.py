@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -131,10 +131,12 @@ class Tracer:
 
             address = DaemonConfig()
             # Connected, unlike the SDK's own emitter's, so that it receives from nobody else.
-            daemon = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            daemon.setblocking(False)
-            daemon.connect((address.udp_ip, address.udp_port))
-            cls._daemon = daemon
+            with ExitStack() as unless_connected:
+                daemon = unless_connected.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                daemon.setblocking(False)
+                daemon.connect((address.udp_ip, address.udp_port))
+                cls._daemon = daemon
+                unless_connected.pop_all()
         with suppress(OSError):  # nobody listens, or does not keep up
             cls._daemon.send(_HEADER + segment.serialize().encode())
 
