@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sluice_harness.drill.drills import Drill
 
 _SPEED, _MINUTES, _HEALTHY_S = 60.0, 15.0, 30.0
-_PATIENCE_S = 120.0
+_PATIENCE_S = 150.0
 _FOLDER = ROOT / "build" / "drill"
 _STAGE = "local"
 
