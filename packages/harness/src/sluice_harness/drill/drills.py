@@ -239,10 +239,15 @@ DRILLS = (
     ),
     Drill(
         name="failing-bus",
-        what="EventBridge takes no events",
+        what="EventBridge refuses the job events",
         alarms=("events-late",),
         breaks=lambda site, _: site.fault(
-            {"service": "events", "actions": ["PutEvents"], "error": {"status": 500, "code": "InternalFailure"}}
+            {
+                "service": "events",
+                "actions": ["PutEvents"],
+                # Refused and not failed: the SDK tries the latter again for longer than a stage's minute.
+                "error": {"status": 400, "code": "AccessDeniedException"},
+            }
         ),
         mends=lambda site, _: site.fault(),
     ),
