@@ -71,7 +71,7 @@ class Watch:
     _states: dict[str, str] = field(default_factory=dict)
     _began: float = 0.0
     _seen: dict[str, Sighting] = field(default_factory=dict)
-    _failing: tuple[Subscriber, str] | None = None
+    _failing: Subscriber | None = None
 
     def __post_init__(self) -> None:
         self.sns.subscribe(TopicArn=self.topic, Protocol="http", Endpoint=self.subscriber.url)
@@ -160,20 +160,20 @@ class Watch:
 
     def add_failing_subscriber(self) -> None:
         """Subscribe somebody who answers every notification with an error."""
-        failing = Subscriber(fails=True)
-        failing.__enter__()
-        arn = self.sns.subscribe(
-            TopicArn=self.topic, Protocol="http", Endpoint=failing.url, ReturnSubscriptionArn=True
-        )["SubscriptionArn"]
-        self._failing = failing, arn
+        self._failing = Subscriber(fails=True)
+        self._failing.__enter__()
+        self.sns.subscribe(TopicArn=self.topic, Protocol="http", Endpoint=self._failing.url)
 
     def remove_failing_subscriber(self) -> None:
         """Let them go."""
-        if self._failing is not None:
-            failing, arn = self._failing
-            self.sns.unsubscribe(SubscriptionArn=arn)
-            failing.__exit__(None, None, None)
-            self._failing = None
+        if self._failing is None:
+            return
+        for page in self.sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=self.topic):
+            for subscription in page["Subscriptions"]:
+                if subscription["Endpoint"] == self._failing.url:
+                    self.sns.unsubscribe(SubscriptionArn=subscription["SubscriptionArn"])
+        self._failing.__exit__(None, None, None)
+        self._failing = None
 
     def _until(self, holds: Callable[[str], bool], alarms: Iterable[str], what: str) -> None:
         deadline = time.time() + self.patience_s
