@@ -62,9 +62,7 @@ def test_a_job_s_trace_shows_every_step_under_one_id(stage: RunningStage, ann: P
     assert {"request-queue", "sluice-processor", "work-queue", "sluice-batch-simulator"} <= segments.keys()
     (api,) = [one for one in segments.values() if one.get("origin") == "AWS::ApiGateway::Stage"]
     # and what they called
-    called = {
-        name: [one["name"] for one in everything([segment])][1:] for name, segment in segments.items()
-    }
+    called = {name: [one["name"] for one in everything([segment])][1:] for name, segment in segments.items()}
     assert called["sluice-processor"] == ["DynamoDB", "SQS"]
     assert called["sluice-batch-simulator"] == ["DynamoDB", "work", "S3", "DynamoDB"]
     assert "SQS" in called[api["name"]]
