@@ -65,6 +65,12 @@ def journey(job: str) -> list[Document]:
     return [again, work, api, wait]
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal's width may be in the environment, and libraries that ran before may have set it."""
+    monkeypatch.setenv("COLUMNS", "120")
+
+
 def test_a_trace_is_drawn_in_the_order_of_its_calls(operated: Operated, traces: Traces, capsys: Capture) -> None:
     # given a job's trace, when it is shown
     root = traces.write(*journey(traces.job))
