@@ -139,6 +139,7 @@ def test_a_composite_in_words(rule: str, said: str) -> None:
         (PASSED, dead_letters(), True),
         (replace(PASSED, fired=False), dead_letters(), False),
         (replace(PASSED, ok_after_s=None), dead_letters(), False),
+        (replace(PASSED, ok_after_s=None, ok_awaited=False), dead_letters(), True),
         (replace(PASSED, notified=False), dead_letters(), False),
         # Which tells nobody in any case.
         (replace(PASSED, notified=False), dead_letters(AlarmActions=[]), True),

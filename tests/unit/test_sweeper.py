@@ -123,7 +123,9 @@ def test_a_request_that_could_not_be_recorded_becomes_a_failed_job(
     ended = row(ledger, MINE)
     assert (ended.status, ended.error) == (JobStatus.FAILED, NOT_PROCESSED)
     assert (ended.submitted_at, ended.digest, ended.job_type) == (MINE.submitted_at, MINE.digest, "scripted")
-    assert output.values("JobsSwept") == [1]
+    # and it counts as newly entered as well as failed, or more jobs would have failed than were submitted
+    for name in ("SubmissionsRecorded", "JobsSwept", "JobsFailed", "JobsFailedNotProcessed"):
+        assert output.values(name) == [1], name
 
 
 @pytest.mark.parametrize("body", ["{", {"jobType": "scripted", "surprise": 1}])

@@ -89,6 +89,7 @@ class _Sweep:
         now = time.time_ns() // 1_000_000
         for key, job in by_key.items():
             if key not in rows and error is _NOT_PROCESSED and _ledger.record_failed(job, error, now).is_written:
+                self._measured.add(metrics.SUBMISSIONS_RECORDED, job_type=job.job_type)
                 self._report(job, error)
         still_open = [
             key

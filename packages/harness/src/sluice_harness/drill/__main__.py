@@ -8,6 +8,7 @@ that no drill is for fails the session, as does one that stays silent, tells nob
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import time
@@ -23,9 +24,9 @@ from sluice_harness.cdk_cli import CdkError
 from sluice_harness.description import ROOT
 from sluice_harness.drill.drills import DRILLS
 from sluice_harness.drill.load import Load
-from sluice_harness.drill.site import Site, dumps
+from sluice_harness.drill.site import Site
 from sluice_harness.drill.subscriber import Subscriber
-from sluice_harness.drill.watch import DrillError, Watch
+from sluice_harness.drill.watch import DrillError, Watch, is_too_long
 from sluice_harness.local_stage import LocalStage, StageError
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _run(options: argparse.Namespace, console: Console) -> list[str]:
             faults = [*session.faults, *_undrilled(watch, complete=not options.only)]
         report = session.report(options.speed, time.monotonic() - began)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "report.json").write_text(dumps(report))
+        (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
         status.update("writing the review")
         faults += _review(options.name)
     console.print(_table(session.results, watch))
@@ -176,6 +177,7 @@ class _Session:
                 "fired": seen.alarm_s is not None,
                 "alarmAfterS": seen.alarm_s,
                 "okAfterS": seen.ok_s,
+                "okAwaited": not is_too_long(alarm),
                 "notified": seen.told_alarm and seen.told_ok,
             }
 
@@ -201,8 +203,9 @@ def _undrilled(watch: Watch, *, complete: bool) -> list[str]:
 
 
 def _review(name: str) -> list[str]:
+    folder = ROOT / "build" / name
     command = [sys.executable, "-m", "sluice_harness.review", "--stage", name]
-    command += ["--out", str(ROOT / "build" / name / "review.html")]
+    command += ["--out", str(folder / "review.html"), "--drill", str(folder / "report.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return [f"the review failed: {done.stderr.strip()}"] if done.returncode else []
 

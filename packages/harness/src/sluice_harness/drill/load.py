@@ -52,7 +52,6 @@ class Load:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="drill-load")
         self._warm = threading.Event()
         self.extra: dict[str, float] = {}
-        self.accepted = 0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -113,7 +112,6 @@ class Load:
         answer = await http.post("/submit-job", json={"parameters": parameters}, headers=self._headers(0))
         if answer.status_code != httpx.codes.ACCEPTED:
             return None
-        self.accepted += 1
         job_id: str = answer.json()["jobId"]
         if not work_s:
             self._jobs.append(job_id)

@@ -5,7 +5,6 @@ What no API can break, the table's and other services' own failures, is broken b
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -142,8 +141,3 @@ def _kebab(name: str) -> str:
 def dynamodb_fault(code: str, status: int) -> dict[str, Any]:
     """Return the rule by which every call of the table fails so."""
     return {"service": "dynamodb", "actions": None, "error": {"status": status, "code": code}, "share": 1.0}
-
-
-def dumps(value: Any) -> str:
-    """Return JSON as the reports are written."""
-    return json.dumps(value, indent=2) + "\n"

@@ -126,7 +126,7 @@ class Watch:
         def is_over(alarm: str) -> bool:
             sighting = self.sighting(alarm)
             if sighting.ok_s is None:
-                return alarm.endswith(_LONGEST_WINDOW)
+                return is_too_long(alarm)
             return sighting.told_ok or alarm in self.silent
 
         self._until(is_over, alarms, "return to OK")
@@ -142,7 +142,7 @@ class Watch:
         """
 
         def is_calm(alarm: str) -> bool:
-            return alarm.endswith(_LONGEST_WINDOW) or self._states[alarm] != "ALARM"
+            return is_too_long(alarm) or self._states[alarm] != "ALARM"
 
         self._until(is_calm, alarms, "leave ALARM")
 
@@ -208,6 +208,11 @@ class Watch:
         )
         alarms = (alarm for page in pages for kind in ("MetricAlarms", "CompositeAlarms") for alarm in page[kind])
         return {alarm["AlarmName"].removeprefix(self.prefix): alarm for alarm in alarms}
+
+
+def is_too_long(alarm: str) -> bool:
+    """Whether an alarm looks back for longer than a drill takes, so that nobody waits for it to be OK again."""
+    return alarm.endswith(_LONGEST_WINDOW)
 
 
 def _state(alarm: Any) -> str:

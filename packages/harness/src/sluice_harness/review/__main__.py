@@ -15,7 +15,7 @@ from sluice_harness.local_stage import LocalStage, StageError
 from sluice_harness.node_packages import NpmError
 from sluice_harness.ops.stage import UsageError, find_stage
 from sluice_harness.review import local_run, page
-from sluice_harness.review.collect import Observer, drills
+from sluice_harness.review.collect import DRILL_REPORT, Observer, drills
 from sluice_harness.review.findings import Severity
 from sluice_harness.review.review import Review, review
 from sluice_harness.review.window import Window
@@ -35,10 +35,10 @@ def main() -> None:
     console = Console(highlight=False)
     try:
         if options.stage is None:
-            made, name = _of_new_stage(options.jobs, options.minutes, console), "local"
+            made, name = _of_new_stage(options, console), "local"
         else:
             observer, name = Observer(find_stage(options.stage)), options.stage
-            made = _review(observer, options.minutes, since=observer.stage.startedAt)
+            made = _review(observer, options, since=observer.stage.startedAt)
         path = options.out or _FOLDER / f"{name}.html"
         page.write(made, path)
     except KeyboardInterrupt:
@@ -65,6 +65,13 @@ def _options() -> argparse.Namespace:
     )
     back.add_argument("--minutes", type=int, dest="minutes", help="how far to look back, in minutes")
     parser.add_argument("--out", type=Path, help="the file to write (default build/review/STAGE.html)")
+    parser.add_argument(
+        "--drill",
+        type=Path,
+        default=DRILL_REPORT,
+        metavar="REPORT",
+        help="what the last drill found (default build/drill/report.json, if it is there)",
+    )
     options = parser.parse_args()
     if options.jobs < 1 or (options.minutes is not None and options.minutes < 1):
         parser.error("at least one job, and at least one minute")
@@ -75,7 +82,7 @@ def _hours(text: str) -> int:
     return round(float(text) * _HOUR_MINUTES)
 
 
-def _of_new_stage(jobs: int, minutes: int | None, console: Console) -> Review:
+def _of_new_stage(options: argparse.Namespace, console: Console) -> Review:
     with progress_bars(console) as progress:
         step = progress.add_task("bringing the stage up", total=None)
         with LocalStage(
@@ -84,17 +91,18 @@ def _of_new_stage(jobs: int, minutes: int | None, console: Console) -> Review:
             observer = Observer(stage.deploy())
             began = observer.stage.clock.now()
             progress.update(step, description="stage is up", total=1, completed=1)
-            local_run.run(observer, jobs, progress)
+            local_run.run(observer, options.jobs, progress)
             step = progress.add_task("reviewing", total=None)
-            made = _review(observer, minutes, since=began)
+            made = _review(observer, options, since=began)
             progress.update(step, total=1, completed=1)
     return made
 
 
-def _review(observer: Observer, minutes: int | None, *, since: float) -> Review:
+def _review(observer: Observer, options: argparse.Namespace, *, since: float) -> Review:
+    minutes = options.minutes
     if minutes is None:
         minutes = _HOUR_MINUTES * (_LOCAL_HOURS if observer.stage.endpointUrl else _HOURS)
-    return review(observer, Window.back(minutes, observer.stage.clock, since=since), drills())
+    return review(observer, Window.back(minutes, observer.stage.clock, since=since), drills(options.drill))
 
 
 def _print(made: Review, path: Path, console: Console) -> None:

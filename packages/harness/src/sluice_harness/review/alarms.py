@@ -50,13 +50,21 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """What `nox -s drill` found of an alarm; real seconds, None for what did not happen; `what` was broken."""
+    """What `nox -s drill` found of an alarm; real seconds, None for what did not happen; `what` was broken.
+
+    Attributes
+    ----------
+    ok_awaited : bool
+        Whether it was waited for until it was OK again; a window of six hours takes longer than a drill.
+
+    """
 
     fired: bool
     alarm_after_s: float | None
     ok_after_s: float | None
     notified: bool
     what: str
+    ok_awaited: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +122,8 @@ class AlarmReport:
         if self.drill is None:
             return False
         told = self.drill.notified or not self.alarm.definition.alarm_actions
-        return self.drill.fired and told and self.drill.ok_after_s is not None
+        is_over = self.drill.ok_after_s is not None or not self.drill.ok_awaited
+        return self.drill.fired and told and is_over
 
     @property
     def fired(self) -> int:

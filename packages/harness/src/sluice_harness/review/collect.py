@@ -117,14 +117,19 @@ class Observer(Access):
         return found
 
 
-def drills(report: Path = DRILL_REPORT) -> dict[str, Drill]:
+def drills(report: Path) -> dict[str, Drill]:
     """Return what the last drill found, by alarm; nothing if there was none."""
     if not report.exists():
         return {}
     alarms = json.loads(report.read_text())["alarms"]
     return {
         name: Drill(
-            one["fired"], one["alarmAfterS"], one["okAfterS"], one["notified"], one.get("what", one["drill"])
+            one["fired"],
+            one["alarmAfterS"],
+            one["okAfterS"],
+            one["notified"],
+            one["what"],
+            ok_awaited=one.get("okAwaited", True),
         )
         for name, one in alarms.items()
     }
