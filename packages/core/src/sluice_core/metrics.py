@@ -78,11 +78,11 @@ JOBS_FAILED_WORKER_LOST = _job_count("JobsFailedWorkerLost", "jobs whose workers
 JOBS_FAILED_NOT_PROCESSED = _job_count("JobsFailedNotProcessed", "requests that could not be processed")
 
 BATCH_ITEM_FAILURES = _count("BatchItemFailures", "messages and stream records reported back as failed")
-REQUEST_AGE_OF_FIRST_ATTEMPT = Metric(
-    "RequestAgeOfFirstAttempt", Unit.MILLISECONDS, "from a request's arrival in its queue to its first receive"
+REQUEST_AGE_OF_FIRST_ATTEMPT = _job_time(
+    "RequestAgeOfFirstAttempt", "from a request's arrival in its queue to its first receive"
 )
-WORK_AGE_OF_FIRST_ATTEMPT = Metric(
-    "WorkAgeOfFirstAttempt", Unit.MILLISECONDS, "from a work message's arrival in its queue to its first receive"
+WORK_AGE_OF_FIRST_ATTEMPT = _job_time(
+    "WorkAgeOfFirstAttempt", "from a work message's arrival in its queue to its first receive"
 )
 QUEUE_WAIT = _job_time("QueueWait", "from submission to the start of the work")
 RUN_TIME = _job_time("RunTime", "from the start of the work to its end")

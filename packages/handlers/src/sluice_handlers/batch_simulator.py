@@ -119,8 +119,6 @@ class _BatchRun:
         repeats: set[JobKey] = set()
         for record in records:
             sent_at, receives = _read_system(record)
-            if receives == 1:  # later receives leave SQS's own age of the oldest message
-                self._measured.add(metrics.WORK_AGE_OF_FIRST_ATTEMPT, taken_at - sent_at)
             try:
                 message = read_work_message(record["body"], record["attributes"].get("AWSTraceHeader", ""))
             except MalformedMessage as error:
@@ -128,6 +126,9 @@ class _BatchRun:
                 self._batch.fail_message(record)
                 continue
             submission = self._tracer.follow(message, record)
+            if receives == 1:  # later receives leave SQS's own age of the oldest message
+                age_ms = taken_at - sent_at
+                self._measured.add(metrics.WORK_AGE_OF_FIRST_ATTEMPT, age_ms, job_type=submission.job_type)
             submissions.setdefault(submission.key, submission)
             self._batch.add(submission.key, record)
             # A job may come twice: one of its messages is enough to tell that it may have been begun before.

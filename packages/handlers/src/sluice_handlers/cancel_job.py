@@ -17,6 +17,7 @@ from sluice_core.ledger import JobLedger, Outcome
 
 from sluice_handlers import answers
 from sluice_handlers.telemetry import Measurements, logger, report
+from sluice_handlers.tracing import trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +39,12 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
             logger.info("not cancelled", status=refusal.problem.status)
             return answers.problem(refusal.problem, event)
         measured.add(metrics.JOBS_CANCELLED, job_type=cancelled.job_type or None)
-        report("cancelled", cancelled.key, jobType=cancelled.job_type)
+        report(
+            "cancelled",
+            cancelled.key,
+            jobType=cancelled.job_type,
+            traceId=trace_id(os.environ.get("_X_AMZN_TRACE_ID", "")),
+        )
         return answers.ok(answers.view(cancelled))
 
 

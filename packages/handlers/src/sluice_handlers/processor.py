@@ -63,9 +63,10 @@ class _Intake:
     def parse(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Read the messages; what no gateway of ours wrote is left for the dead-letter queue."""
         for record in records:
-            _measure_age(record, self._measured)
+            job_type = None
             try:
                 submission = self._tracer.follow(_parser.parse(record), record)
+                job_type = submission.job_type
                 _executor.check(submission)
             except MalformedMessage as error:
                 logger.error("malformed message", messageId=record["messageId"], reason=str(error))
@@ -77,6 +78,7 @@ class _Intake:
                 self._batch.add(submission.key, record)
                 if self._submissions.setdefault(submission.key, submission) is not submission:
                     self._repetitions.append(submission)
+            _measure_age(record, self._measured, job_type)
 
     def record(self) -> list[Submission]:
         """Enter the jobs in the ledger and return those whose work may start."""
@@ -182,11 +184,11 @@ class _Intake:
         )
 
 
-def _measure_age(record: Mapping[str, Any], measured: Measurements) -> None:
+def _measure_age(record: Mapping[str, Any], measured: Measurements, job_type: str | None) -> None:
     """Measure how long a message waited for its first receive: later ones leave SQS's own age of the oldest."""
     if int(record["attributes"]["ApproximateReceiveCount"]) == 1:
         age_ms = _now_ms() - int(record["attributes"]["SentTimestamp"])
-        measured.add(metrics.REQUEST_AGE_OF_FIRST_ATTEMPT, age_ms)
+        measured.add(metrics.REQUEST_AGE_OF_FIRST_ATTEMPT, age_ms, job_type=job_type)
 
 
 def _is_this_request(submission: Submission, job: Job) -> bool:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from sluice_core.jobs import JobKey
     from sluice_core.metrics import Metric
 
-# One line per job per function, and Logs cost USD 0.50 a GB: no source location, no boilerplate.
-logger = Logger(service="sluice", location=None)
+# One line per job per function, and Logs cost USD 0.50 a GB: no source location, and no trace but the job's own,
+# where Powertools would add the invocation's.
+logger = Logger(service="sluice", location=None, xray_trace_id=None)
 
 
 def report(outcome: str, key: JobKey, *, is_bad: bool = False, **fields: Any) -> None:
