@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -279,3 +280,29 @@ def test_a_queue_s_age_fires_days_before_its_retention_ends(assembly: Assembly) 
         assert alarms[f"{kind}-age-of-oldest"]["Threshold"] < min(retention_s) - 2 * DAY_S
     # and that of job events, hours before the stream's
     assert alarms["events-late"]["Threshold"] < 1_000 * DAY_S / 4
+
+
+# --- what it says when nothing has happened
+
+BREACHES = {
+    "GreaterThanThreshold": operator.gt,
+    "GreaterThanOrEqualToThreshold": operator.ge,
+    "LessThanThreshold": operator.lt,
+    "LessThanOrEqualToThreshold": operator.le,
+}
+
+
+def test_a_stage_without_any_data_fires_no_alarm(assembly: Assembly) -> None:
+    # given a stage that has just been deployed: none of its series has a point, and before it there was nothing
+    for name, alarm in metric_alarms(assembly).items():
+        assert alarm["TreatMissingData"] != "breaching", name
+        (query,) = [query for query in alarm["Metrics"] if query["ReturnData"]]
+        if "Expression" not in query:
+            continue
+        expression = parse(query["Expression"])
+        (period,) = {one["MetricStat"]["Period"] for one in alarm["Metrics"] if "MetricStat" in one}
+
+        # when it is evaluated, then no point of it breaches
+        points = expression.evaluate({one: {} for one in expression.names}, period, [0, period, 2 * period])
+        breaches = BREACHES[alarm["ComparisonOperator"]]
+        assert not [value for value in points.values() if breaches(value, alarm["Threshold"])], name

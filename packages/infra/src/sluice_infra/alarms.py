@@ -222,7 +222,8 @@ def _of_queues(config: StageConfig) -> Iterator[AlarmSpec]:
 
 
 def _time_to_drain(config: StageConfig) -> AlarmSpec:
-    net = "(FILL(deleted, 0) - FILL(sent, 0))"
+    # All of it filled: before the stage is there, there is no backlog that does not drain.
+    visible, net = "FILL(visible, 0)", "(FILL(deleted, 0) - FILL(sent, 0))"
     return AlarmSpec(
         name="work-time-to-drain",
         runbook="time-to-drain",
@@ -234,8 +235,8 @@ def _time_to_drain(config: StageConfig) -> AlarmSpec:
             "deleted": of_queue("WorkQueue", "NumberOfMessagesDeleted", "Sum"),
             "sent": of_queue("WorkQueue", "NumberOfMessagesSent", "Sum"),
         },
-        expression=f"IF(visible < {_FEWEST} OR visible < FILL(deleted, 0), 0, "
-        f"IF({net} > 0, visible * PERIOD(visible) / {net}, {_NEVER_S}))",
+        expression=f"IF({visible} < {_FEWEST} OR {visible} < FILL(deleted, 0), 0, "
+        f"IF({net} > 0, {visible} * PERIOD(visible) / {net}, {_NEVER_S}))",
         threshold=config.thresholds.drain_s,
         m=10,
         n=15,
