@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     # uvicorn ends in order and then raises the signal again; this turns it into an exit that cleans up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        asyncio.run(_serve(options))
+        with asyncio.Runner(loop_factory=_event_loop) as runner:
+            runner.run(_serve(options))
     finally:
         _remove(options.state)
         if options.name:
@@ -82,6 +83,13 @@ def _set_environment(port: int, state: Path) -> None:
         LOG_LEVEL="WARNING",
         TMPDIR=str(state),
     )
+
+
+def _event_loop() -> asyncio.AbstractEventLoop:
+    """Return libuv's loop: with httptools' parser, which uvicorn takes by itself, HTTP costs half as much CPU."""
+    import uvloop  # noqa: PLC0415 - after the environment is set
+
+    return uvloop.new_event_loop()
 
 
 async def _serve(options: argparse.Namespace) -> None:
