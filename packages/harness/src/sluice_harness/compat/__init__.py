@@ -33,6 +33,7 @@ _PATCHES = [
     "queues.system_attributes",
     "queues.trace_header",
     "queues.event_source_mapping",
+    "tables.prepared_statements",
     "tables.partiql_records",
     "tables.stream_mapping",
     "tables.key_conditions",
