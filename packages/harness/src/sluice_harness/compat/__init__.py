@@ -29,6 +29,7 @@ _PATCHES = [
     "logs.insights",
     "access.secure_transport",
     "access.batch_authorization",
+    "access.policy_documents",
     "queues.queue_index",
     "queues.system_attributes",
     "queues.trace_header",
