@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import shutil
 import signal
@@ -126,9 +127,16 @@ def _application(options: argparse.Namespace) -> Any:
     if options.faults_api:
         faults_on_demand.apply()  # first: what they do counts in the metrics
     served = compat.apply(app)
+    _collect_rarely()
     if options.faults is not None:
         faults.apply(options.faults)
     return faults_on_demand.serve(served) if options.faults_api else served
+
+
+def _collect_rarely() -> None:
+    """Look for cycles less often: a stage keeps what it is given, and each look goes through all of it."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 async def _announce(server: uvicorn.Server, ready: Path) -> None:
