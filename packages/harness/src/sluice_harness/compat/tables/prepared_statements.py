@@ -92,9 +92,8 @@ def _filler(node: Any, places: dict[int, int], seen: list[int]) -> Fill | None:
         seen.append(place)
         return lambda parameters: parameters[place]
     if isinstance(node, dict):
-        kept = node
+        kept = dict(node)  # as it is now: the engine adds to the outermost one
         changing = {key: fill for key, value in node.items() if (fill := _filler(value, places, seen))}
-        # The engine adds to the outermost one: each statement has its own.
         return lambda parameters: {**kept, **{key: fill(parameters) for key, fill in changing.items()}}
     if isinstance(node, list | tuple):
         parts = [_filler(value, places, seen) for value in node]
