@@ -10,6 +10,7 @@ only.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
 
 from ministack import app as engine_app
@@ -72,13 +73,15 @@ def _role(credentials: str | None) -> tuple[dict[str, Any], str]:
         raise NotAssumableError(str(credentials))
     account = credentials.split(":")[4]
     role = iam_service._roles.get_scoped(account, None, credentials.rpartition("/")[2])
-    if role is None or not _trusts_gateway(role.get("AssumeRolePolicyDocument")):
+    trust = role.get("AssumeRolePolicyDocument") if role else None
+    if role is None or not _trusts_gateway(trust if isinstance(trust, str) else json.dumps(trust)):
         raise NotAssumableError(credentials)
     return role, account
 
 
-def _trusts_gateway(document: Any) -> bool:
-    statements = json.loads(document) if isinstance(document, str) else document or {}
+@lru_cache(256)
+def _trusts_gateway(document: str) -> bool:
+    statements = json.loads(document) or {}
     listed = statements.get("Statement") or []
     return any(
         statement.get("Effect") == "Allow" and iam._service_principal_matches(statement.get("Principal"), SERVICE)

@@ -31,6 +31,8 @@ class RenderError(Exception):
 
 def apply() -> None:
     """Fit airspeed's elements to API Gateway's Velocity."""
+    calculate = expect(airspeed.Expression, "calculate", "self", "namespace", "loader")
+    airspeed.Expression.calculate = _directly(calculate)
     expect(airspeed.NameOrCall, "calculate", "self", "current_object", "loader", "top_namespace")
     expect(airspeed.SubExpression, "calculate", "self", "current_object", "loader", "global_namespace")
     expect(airspeed.FormalReference, "evaluate_raw", "self", "stream", "namespace", "loader")
@@ -68,6 +70,17 @@ def _parsed(source: str) -> Any:
     template = airspeed.Template(source)
     template.ensure_compiled()
     return template
+
+
+def _directly(calculate: Any) -> Any:
+    """Take the value of an expression without operators as it is: nearly all have none."""
+
+    def calculate_expression(self: Any, namespace: Any, loader: Any) -> Any:
+        if len(self.expression) == 1:
+            return self.expression[0].calculate(namespace, loader)
+        return calculate(self, namespace, loader)
+
+    return calculate_expression
 
 
 def _name_or_call(self: Any, owner: Any, loader: Any, namespace: Any) -> Any:
