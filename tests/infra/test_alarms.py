@@ -253,6 +253,7 @@ def test_every_queue_is_watched_by_alarms_of_its_name(assembly: Assembly) -> Non
         queue, dlq = (assembly.outputs[f"{kind.capitalize()}{end}Url"]["Ref"] for end in ("Queue", "Dlq"))
         (mapping,) = [name for name, one in mappings.items() if logical_id(one["EventSourceArn"]) == queue]
         assert f"{kind}-age-of-oldest" in watched["ApproximateAgeOfOldestMessage", queue]
+        assert f"{kind}-age-in-quiet-groups" in watched["ApproximateAgeOfOldestMessageInQuietGroups", queue]
         assert f"{kind}-dead-letters" in watched["ApproximateNumberOfMessagesVisible", dlq]
         assert f"{kind}-failed-invokes" in watched["FailedInvokeEventCount", mapping]
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
-from sluice_harness.compat.queues.queue_store import STALE_ROWS_KEPT, MessageStore
+from sluice_harness.compat.queues.fair_order import STALE_ROWS_KEPT
+from sluice_harness.compat.queues.queue_store import MessageStore
 from stage.conformance.functions import create_queue, depth, eventually, unique
 
 if TYPE_CHECKING:
@@ -262,5 +263,6 @@ def test_the_index_does_not_grow_with_the_messages_that_passed_through() -> None
         store.delete(store.receive(1, 3600, None, prepare=lambda _: None)[0]["receipt_handle"])
 
     # then
-    rows = [len(heap) for heap in (store._ready, store._hidden, store._ages)]
+    order = store._order
+    rows = [len(heap) for heap in (order._ungrouped.ready, order._heads, store._hidden, store._ages)]
     assert max(rows) <= STALE_ROWS_KEPT + 2

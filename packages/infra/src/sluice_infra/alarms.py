@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _NEVER_S = 86_400
 # Fewer messages than this are no backlog, and neither are those of a minute.
 _FEWEST = 100
+# Sooner than the age of all: fair queues let these go first, so nothing but too few consumers explains it.
+_QUIET_MINUTES = 5
 _OPERATIONS = ("BatchExecuteStatement", "BatchGetItem", "GetItem", "Query", "UpdateItem")
 
 
@@ -190,6 +192,19 @@ def _of_queues(config: StageConfig) -> Iterator[AlarmSpec]:
             threshold=limit_s,
             m=minutes,
             n=minutes,
+        )
+        yield AlarmSpec(
+            name=f"{queue}-age-in-quiet-groups",
+            runbook="queue-age",
+            severity=Severity.CRITICAL,
+            means=f"Owners that send little have waited {limit_s} s in the {queue} queue, "
+            f"for {_QUIET_MINUTES} minutes now.",
+            # The oldest message of all may be a flood's, which the others overtake: this says whether they do.
+            series={"age": of_queue(f"{name}Queue", "ApproximateAgeOfOldestMessageInQuietGroups", "Maximum")},
+            comparison="GreaterThanOrEqualToThreshold",
+            threshold=limit_s,
+            m=_QUIET_MINUTES,
+            n=_QUIET_MINUTES,
         )
         yield AlarmSpec(
             name=f"{queue}-age-of-first-attempt",

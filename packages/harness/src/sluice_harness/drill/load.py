@@ -40,7 +40,8 @@ class Load:
     Attributes
     ----------
     extra : dict of str to float
-        Calls a second beyond the usual: ``submit``, ``status`` or ``wrong-token``.
+        Calls a second beyond the usual: ``submit``, ``status``, ``wrong-token``, or ``submit-other``, which is
+        another owner's and otherwise never made.
 
     """
 
@@ -71,6 +72,7 @@ class Load:
             "list": self._list,
             "cancel": self._cancel,
             "wrong-token": self._be_refused,
+            "submit-other": self._submit_other,
         }
         limits = httpx.Limits(max_connections=200)
         async with httpx.AsyncClient(base_url=self._stage.apiUrl, timeout=_TIMEOUT_S, limits=limits) as http:
@@ -106,6 +108,9 @@ class Load:
                 tokens = await asyncio.to_thread(sign_in, self._stage, users[n])
                 self._tokens[n] = tokens["IdToken"]
             await asyncio.sleep(_NEW_TOKEN_EVERY_S)
+
+    async def _submit_other(self, http: httpx.AsyncClient) -> None:
+        await http.post("/submit-job", json={"parameters": {"records": 5}}, headers=self._headers(1))
 
     async def _submit(self, http: httpx.AsyncClient, work_s: float = 0) -> str | None:
         parameters: dict[str, Any] = {"records": 5, **({"workSeconds": work_s} if work_s else {})}

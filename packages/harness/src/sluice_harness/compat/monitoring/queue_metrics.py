@@ -1,9 +1,10 @@
 """AWS/SQS: how many messages wait, how old they are, and how many come and go.
 
 MiniStack publishes none of it. SQS publishes for each active queue, by QueueName and once a minute, how many
-messages are visible, in flight and delayed and how old the oldest is, and it counts what is sent, received and
-deleted, and the receives that found nothing. A queue is active while it holds messages and for six hours after it
-was last used. Some rules are traps for whoever sets alarms ("Available CloudWatch metrics for Amazon SQS" and
+messages are visible, in flight and delayed and how old the oldest is; the same without noisy message groups, and
+how many those are; and it counts what is sent, received and deleted, and the receives that found nothing. A queue
+is active while it holds messages and for six hours after it was last used. Some rules are traps for whoever sets
+alarms ("Available CloudWatch metrics for Amazon SQS" and
 "Setting-up dead-letter queue retention in Amazon SQS"): a message that was received three times no longer counts
 as the oldest, even if it is never deleted; a message that a redrive policy moved was not *sent* to its dead-letter
 queue; and there its age counts from the move.
@@ -23,7 +24,8 @@ from ministack.services import lambda_svc, sqs
 from sluice_harness.compat.monitoring import running_evaluator
 from sluice_harness.compat.monitoring.metric_store import Dimensions, dimensions, store
 from sluice_harness.compat.patching import expect
-from sluice_harness.compat.queues.queue_store import Message, MessageStore, arrivals
+from sluice_harness.compat.queues.fair_order import Message
+from sluice_harness.compat.queues.queue_store import MessageStore, arrivals
 
 NAMESPACE = "AWS/SQS"
 ACTIVE_SECONDS = 6 * 3600
@@ -135,9 +137,21 @@ def _sample(messages: MessageStore, minute: int) -> None:
     _gauge("ApproximateNumberOfMessagesDelayed", where, minute, delayed)
     age = 0 if oldest is None else int(time.time() - oldest)
     _gauge("ApproximateAgeOfOldestMessage", where, minute, age, "Seconds")
+    _sample_quiet(messages, minute)
     for name in COUNTS:
         if not store.has((NAMESPACE, name, where), minute):
             _gauge(name, where, minute, 0)
+
+
+def _sample_quiet(messages: MessageStore, minute: int) -> None:
+    where = dimensions(QueueName=messages.name)
+    quiet = messages.quiet()
+    _gauge("ApproximateNumberOfNoisyGroups", where, minute, quiet.noisy_groups)
+    _gauge("ApproximateNumberOfMessagesVisibleInQuietGroups", where, minute, quiet.visible)
+    _gauge("ApproximateNumberOfMessagesNotVisibleInQuietGroups", where, minute, quiet.in_flight)
+    _gauge("ApproximateNumberOfMessagesDelayedInQuietGroups", where, minute, quiet.delayed)
+    age = 0 if quiet.oldest_arrival is None else int(time.time() - quiet.oldest_arrival)
+    _gauge("ApproximateAgeOfOldestMessageInQuietGroups", where, minute, age, "Seconds")
 
 
 def _gauge(name: str, where: Dimensions, minute: int, value: float, unit: str = "Count") -> None:

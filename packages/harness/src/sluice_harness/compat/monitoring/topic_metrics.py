@@ -17,7 +17,8 @@ from ministack.services import lambda_svc, sns
 
 from sluice_harness.compat.monitoring.metric_store import dimensions, store
 from sluice_harness.compat.patching import expect
-from sluice_harness.compat.queues.queue_store import Message, MessageStore, arrivals
+from sluice_harness.compat.queues.fair_order import Message
+from sluice_harness.compat.queues.queue_store import MessageStore, arrivals
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -23,7 +23,8 @@ from typing import Any
 from ministack.services import sqs
 
 from sluice_harness.compat.patching import expect
-from sluice_harness.compat.queues.queue_store import Handle, Message, MessageStore, Redrive
+from sluice_harness.compat.queues.fair_order import Message
+from sluice_harness.compat.queues.queue_store import Handle, MessageStore, Redrive
 
 Queue = dict[str, Any]
 

@@ -1,9 +1,10 @@
 """The messages of one standard queue, ordered so that no operation looks at more messages than it touches.
 
 A message is in one of three states: *ready* (a receiver may have it), *delayed* (not yet) or *in flight*
-(received, and invisible until its visibility timeout ends). Ready messages wait in a heap by arrival, hidden
-ones in a heap by the time they become ready, and all of them in a heap by age for retention. An entry that
-changes state leaves a stale row behind, which the next pop skips; a heap that is mostly stale is rebuilt.
+(received, and invisible until its visibility timeout ends). Ready messages wait by arrival and by what their
+group already has (`fair_order`), hidden ones in a heap by the time they become ready, and all of them in a heap by
+age for retention. An entry that changes state leaves a stale row behind, which the next pop skips; a heap that is
+mostly stale is rebuilt.
 
 Receipt handles name the entry and the number of its receive, so a handle is looked up, never searched for,
 and one that was valid once is told apart from one that never was.
@@ -20,22 +21,12 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sluice_harness.compat.queues.fair_order import STALE_ROWS_KEPT, Entry, FairOrder, Message, State
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-Message = dict[str, Any]
-
 BACK_OF_QUEUE_AFTER = 3
-STALE_ROWS_KEPT = 256
-
-
-class State(enum.Enum):
-    """Where a message is between its arrival and its end."""
-
-    READY = enum.auto()
-    DELAYED = enum.auto()
-    IN_FLIGHT = enum.auto()
-    GONE = enum.auto()
 
 
 class Handle(enum.Enum):
@@ -47,17 +38,22 @@ class Handle(enum.Enum):
     CURRENT = enum.auto()
 
 
-@dataclass(eq=False, slots=True)
-class Entry:
-    """A stored message and what the queue knows about it."""
+@dataclass(frozen=True)
+class Quiet:
+    """What a queue holds without its noisy groups, and how many those are.
 
-    message: Message
-    number: int  # its key in the queue
-    order: int  # its place among the ready ones
-    arrived: float = 0.0  # when it came into this queue, however it did
-    due: float = 0.0  # when it becomes ready, while it is hidden
-    state: State = State.GONE
-    receives: int = 0
+    Attributes
+    ----------
+    oldest_arrival : float or None
+        When its oldest message came that was received less than three times, in epoch seconds; None without any.
+
+    """
+
+    visible: int
+    in_flight: int
+    delayed: int
+    oldest_arrival: float | None
+    noisy_groups: int
 
 
 @dataclass(frozen=True)
@@ -81,8 +77,7 @@ class MessageStore:
         self._token = uuid.uuid4().hex
         self._numbers = itertools.count(1)
         self._live: dict[int, Entry] = {}
-        self._counts = dict.fromkeys(State, 0)
-        self._ready: list[tuple[int, Entry]] = []
+        self._order = FairOrder(time.time())
         self._hidden: list[tuple[float, int, Entry]] = []
         self._ages: list[tuple[float, int, Entry]] = []
         for message in messages:
@@ -95,14 +90,15 @@ class MessageStore:
         now = time.time()
         with self._lock:
             number = next(self._numbers)
-            entry = self._live[number] = Entry(message, number, order=number, arrived=now)
+            group = self._order.group_of(message)
+            entry = self._live[number] = Entry(message, number, number, group, now)
             enqueued: float = message.get("enqueued_at") or message.get("sent_at") or now
             heapq.heappush(self._ages, (enqueued, number, entry))
             due = message.get("visible_at", now)
             if due <= now:
-                self._set_ready(entry, number)
+                self._order.put(entry, number, now)
             else:
-                self._hide(entry, State.DELAYED, due)
+                self._hide(entry, State.DELAYED, due, now)
         for observer in arrivals:
             observer(self, message)
 
@@ -115,9 +111,9 @@ class MessageStore:
         """Drop every message."""
         with self._lock:
             self._live.clear()
-            for heap in (self._ready, self._hidden, self._ages):
-                heap.clear()
-            self._counts = dict.fromkeys(State, 0)
+            self._hidden.clear()
+            self._ages.clear()
+            self._order = FairOrder(time.time())
 
     def __len__(self) -> int:
         return len(self._live)
@@ -146,10 +142,11 @@ class MessageStore:
         spent: list[Message] = []
         with self._lock:
             self._promote(now, redrive)
-            while len(received) < count and (entry := self._next_ready()):
+            self._order.judge(now)
+            while len(received) < count and (entry := self._order.take(now)):
                 if redrive and entry.receives >= redrive.max_receives:
                     spent.append(entry.message)
-                    self._forget(entry)
+                    self._forget(entry, now)
                     continue
                 prepare(entry.message)
                 received.append(self._hand_out(entry, now, visibility))
@@ -172,7 +169,7 @@ class MessageStore:
             entry = self._entry(handle)
             if entry is None or entry.message["receipt_handle"] != handle:
                 return False
-            self._forget(entry)
+            self._forget(entry, time.time())
             return True
 
     def change_visibility(self, handle: str, visibility: float) -> Handle:
@@ -181,7 +178,8 @@ class MessageStore:
             found = self.find(handle)
             entry = self._entry(handle)
             if found is Handle.CURRENT and entry is not None:
-                self._hide(entry, State.IN_FLIGHT, time.time() + visibility)
+                now = time.time()
+                self._hide(entry, State.IN_FLIGHT, now + visibility, now)
             return found
 
     def expire(self, cutoff: float) -> None:
@@ -190,19 +188,40 @@ class MessageStore:
             while self._ages and (self._ages[0][0] <= cutoff or self._ages[0][2].state is State.GONE):
                 entry = heapq.heappop(self._ages)[2]
                 if entry.state is not State.GONE:
-                    self._forget(entry)
+                    self._forget(entry, time.time())
 
     def counts(self) -> tuple[int, int, int]:
         """Return how many messages are visible, not visible and delayed."""
         with self._lock:
             self._promote(time.time(), None)
-            return self._counts[State.READY], self._counts[State.IN_FLIGHT], self._counts[State.DELAYED]
+            visible, in_flight, delayed, _ = self._order.all.counts
+            return visible, in_flight, delayed
 
     def oldest_arrival(self) -> float | None:
         """Return when the oldest message came that was received less than three times, or None without any."""
         with self._lock:
             fresh = (entry.arrived for entry in self._live.values() if entry.receives < BACK_OF_QUEUE_AFTER)
             return next(fresh, None)
+
+    def quiet(self) -> Quiet:
+        """Return what is in the queue apart from its noisy groups."""
+        now = time.time()
+        with self._lock:
+            self._promote(now, None)
+            noisy = self._order.noisy_now(now)
+            visible, in_flight, delayed, _ = self._order.all.counts
+            fresh = (
+                entry.arrived
+                for entry in self._live.values()
+                if entry.receives < BACK_OF_QUEUE_AFTER and entry.group not in noisy
+            )
+            return Quiet(
+                visible - sum(group.counts[State.READY] for group in noisy),
+                in_flight - sum(group.counts[State.IN_FLIGHT] for group in noisy),
+                delayed - sum(group.counts[State.DELAYED] for group in noisy),
+                next(fresh, None),
+                len(noisy),
+            )
 
     def next_due(self) -> float | None:
         """Return when the next hidden message becomes ready, or None if no message is hidden."""
@@ -226,7 +245,7 @@ class MessageStore:
         message["receive_count"] += 1
         if message.get("first_receive_at") is None:
             message["first_receive_at"] = now
-        self._hide(entry, State.IN_FLIGHT, now + visibility)
+        self._hide(entry, State.IN_FLIGHT, now + visibility, now)
         return dict(message)
 
     def _promote(self, now: float, redrive: Redrive | None) -> None:
@@ -238,42 +257,25 @@ class MessageStore:
             spent = redrive is not None and entry.receives >= redrive.max_receives
             # After three receives a message goes to the back, unless it is due for the dead-letter queue.
             to_back = entry.receives >= BACK_OF_QUEUE_AFTER and not spent
-            self._set_ready(entry, next(self._numbers) if to_back else entry.order)
+            self._order.put(entry, next(self._numbers) if to_back else entry.order, now)
 
-    def _next_ready(self) -> Entry | None:
-        while self._ready:
-            order, entry = heapq.heappop(self._ready)
-            if entry.state is State.READY and entry.order == order:
-                return entry
-        return None
-
-    def _set_ready(self, entry: Entry, order: int) -> None:
-        entry.order = order
-        self._set_state(entry, State.READY)
-        heapq.heappush(self._ready, (order, entry))
-
-    def _hide(self, entry: Entry, state: State, due: float) -> None:
+    def _hide(self, entry: Entry, state: State, due: float, now: float) -> None:
         entry.due = due
         entry.message["visible_at"] = due
-        self._set_state(entry, state)
+        self._order.move(entry, state, now)
         heapq.heappush(self._hidden, (due, next(self._numbers), entry))
         if len(self._hidden) > STALE_ROWS_KEPT + 2 * len(self._live):
             self._hidden = [row for row in self._hidden if not self._is_stale(row)]
             heapq.heapify(self._hidden)
 
-    def _forget(self, entry: Entry) -> None:
+    def _forget(self, entry: Entry, now: float) -> None:
         del self._live[entry.number]
-        self._set_state(entry, State.GONE)
+        self._order.forget(entry, now)
         if len(self._ages) > STALE_ROWS_KEPT + 2 * len(self._live):
             self._ages = [row for row in self._ages if row[2].state is not State.GONE]
             heapq.heapify(self._ages)
             self._hidden = [row for row in self._hidden if not self._is_stale(row)]
             heapq.heapify(self._hidden)
-
-    def _set_state(self, entry: Entry, state: State) -> None:
-        self._counts[entry.state] -= 1
-        self._counts[state] += 1
-        entry.state = state
 
     def _is_stale(self, row: tuple[float, int, Entry]) -> bool:
         due, _, entry = row
