@@ -45,6 +45,7 @@ _PATCHES = [
     "functions.worker_lifetime",
     "functions.worker_environment",
     "functions.worker_retirement",
+    "functions.environment_starts",
     "functions.throttles",
     "monitoring.cbor",
     "monitoring.api",
