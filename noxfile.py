@@ -69,6 +69,18 @@ def review(session: nox.Session) -> None:
     _run(session, "python", "-m", "sluice_harness.review", *session.posargs)
 
 
+@nox.session(default=False)
+def loadtest(session: nox.Session) -> None:
+    """Run a scenario of load on a stage and judge it (-- --scenario S --jobs N --rate R --stage NAME)."""
+    _run(session, "python", "-m", "sluice_harness.loadtest", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure what a job costs, each figure beside its target (-- --jobs N --only cold,warm,wire,throughput)."""
+    _run(session, "python", "-m", "sluice_harness.bench", *session.posargs)
+
+
 @nox.session
 def test(session: nox.Session) -> None:
     """Run every test in parallel, the local-stage tests among them (-- arguments of pytest)."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from stage.pressure import post_many
+from sluice_harness.bench.posting import post_many
 from stage.running import RunningStage, deployed, until
 
 if TYPE_CHECKING:

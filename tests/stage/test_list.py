@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sluice_harness.bench.posting import post_many
 from stage.answers import assert_problem
-from stage.pressure import post_many
 from stage.running import until
 
 if TYPE_CHECKING:

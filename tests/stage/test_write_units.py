@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sluice_core.rows import LIST_INDEX
+from sluice_harness.bench.tap import tapped
 from stage.running import until
-from stage.wire import tapped
 
 if TYPE_CHECKING:
+    from sluice_harness.bench.tap import Tap
     from stage.running import Person, RunningStage
-    from stage.wire import Tap
 
 pytestmark = pytest.mark.xdist_group("broken_stage")
 

@@ -35,6 +35,10 @@ class Usage:
         None where nobody counts them.
     alarm_metrics : int
         What alarms are billed by: each metric that one reads.
+    events, traces : float or None
+        Events put on the bus, and traces that X-Ray records; without a line where they are None.
+    log_months : float or None
+        For how long what is logged is kept.
 
     """
 
@@ -52,6 +56,9 @@ class Usage:
     alarm_metrics: int
     composite_alarms: int
     dashboards: int
+    events: float | None = None
+    traces: float | None = None
+    log_months: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +111,12 @@ def _by_use(usage: Usage, listed: Mapping[str, Any]) -> Iterator[CostLine]:
         "readUnits": ("DynamoDB, reads", usage.read_units, "read units"),
         "s3Puts": ("S3, puts", usage.s3_puts, "results"),
         "lambdaRequests": ("Lambda, requests", usage.lambda_requests, "invocations"),
+        "events": ("EventBridge", usage.events, "events"),
+        "traces": ("X-Ray", usage.traces, "traces recorded"),
     }
     for key, (what, quantity, unit) in counted.items():
+        if quantity is None:
+            continue
         price = listed["perMillion"][key]
         yield _by_quantity(usage, price / _MILLION, what, quantity, unit=unit, price=f"{price:g} a million")
     for architecture, quantity in sorted(usage.gb_seconds.items()):
@@ -115,6 +126,10 @@ def _by_use(usage: Usage, listed: Mapping[str, Any]) -> Iterator[CostLine]:
     price = listed["perLogGb"]
     gigabytes = None if usage.log_bytes is None else usage.log_bytes / _GB
     yield _by_quantity(usage, price, "Logs", gigabytes, unit="GB", price=f"{price:g} a GB")
+    if usage.log_months is not None and gigabytes is not None:
+        price, kept = listed["perLogGbMonth"], gigabytes * usage.log_months
+        said = f"{price:g} a GB and month"
+        yield _by_quantity(usage, price, "Logs, kept", kept, unit="GB-months at most", price=said)
 
 
 def _by_quantity(

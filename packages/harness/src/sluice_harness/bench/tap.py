@@ -10,13 +10,13 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stage.running import RunningStage
+    from sluice_harness.description import StageDescription
 
 # What concerns one connection only (RFC 9110, 7.6.1), and what the tap answers by itself.
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "content-length"}
@@ -35,6 +35,7 @@ class Call:
 
     @property
     def name(self) -> str:
+        """Service and operation: ``sqs SendMessageBatch``."""
         return f"{self.service} {self.operation}"
 
     def document(self) -> dict[str, Any]:
@@ -56,15 +57,33 @@ class Tap:
     calls: list[Call] = field(default_factory=list)
 
     def named(self, name: str) -> list[Call]:
+        """Return the calls of one service and operation."""
         return [call for call in self.calls if call.name == name]
 
     def counts(self) -> Counter[str]:
+        """Return how many there were of each."""
         return Counter(call.name for call in self.calls)
 
 
+class Tappable(Protocol):
+    """A stage whose functions can be tapped."""
+
+    @property
+    def description(self) -> StageDescription:
+        """What it says of itself."""
+        ...
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client of it."""
+        ...
+
+
 @contextlib.contextmanager
-def tapped(stage: RunningStage, *functions: str) -> Iterator[Tap]:
-    """Let functions call AWS through a tap, by the AWS SDK's own variable, and put their settings back."""
+def tapped(stage: Tappable, *functions: str) -> Iterator[Tap]:
+    """Let functions, by their physical names, call AWS through a tap, and put their settings back.
+
+    By the AWS SDK's own variable for endpoints: functions start anew, and are slower while it lasts.
+    """
     lambda_ = stage.client("lambda")
     with _listening(str(stage.description.endpointUrl)) as tap, contextlib.ExitStack() as put_back:
         for name in functions:
