@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # where Powertools would add the invocation's.
 logger = Logger(service="sluice", location=None, xray_trace_id=None)
 # Nobody is told where a line was written, so nobody looks (Python, "Logging HOWTO", "Optimization").
-logging._srcfile = None  # type: ignore[attr-defined]
+logging._srcfile = None
 
 
 def report(outcome: str, key: JobKey, *, is_bad: bool = False, **fields: Any) -> None:
