@@ -11,6 +11,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
 import boto3
+import botocore.session
 import pytest
 from sluice_core import clients, dead_letters
 from sluice_core.executors import WorkQueueExecutor
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
+    from botocore.session import Session
     from sluice_core.jobs import Submission
 
     Dispatch = Callable[..., list[dict[str, Any]]]
@@ -79,9 +81,18 @@ def engine(worker_id: str) -> Iterator[ClientMaker]:
 
 
 @pytest.fixture(scope="session")
-def engine_session() -> boto3.Session:
+def sdk_session() -> Session:
+    """Stand in for a process's one session, which remembers the credentials it first saw."""
+    session = botocore.session.get_session()
+    session.set_credentials("test", "test")
+    session.set_config_variable("region", "us-east-1")
+    return session
+
+
+@pytest.fixture(scope="session")
+def engine_session(sdk_session: Session) -> boto3.Session:
     """Stand in for boto3's default session, which remembers the credentials it first saw."""
-    return boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
+    return boto3.Session(botocore_session=sdk_session)
 
 
 @pytest.fixture
@@ -213,10 +224,10 @@ def _policy(statements: list[dict[str, Any]]) -> str:
 
 @pytest.fixture
 def lambda_environment(
-    engine: ClientMaker, engine_session: boto3.Session, monkeypatch: pytest.MonkeyPatch
+    engine: ClientMaker, sdk_session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> pytest.MonkeyPatch:
     """Set what Lambda sets; everything that the functions' clients do goes to the engine."""
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", engine_session)
+    monkeypatch.setattr(clients, "session", lambda: sdk_session)
     for name, value in {
         "AWS_ENDPOINT_URL": engine.endpoint_url,
         "AWS_ACCESS_KEY_ID": "test",
@@ -234,8 +245,8 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
     """Stand on the line between the functions and AWS."""
     wire = Wire()
 
-    def tapped(make: Callable[[], Any]) -> Callable[[], Any]:
-        return lambda: wire.tap(make())
+    def tapped(make: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda **credentials: wire.tap(make(**credentials))
 
     for name in ("dynamodb", "events", "s3", "sqs"):
         monkeypatch.setattr(clients, name, tapped(getattr(clients, name)))

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import boto3
+import botocore.session
 import httpx
 import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
+from sluice_core import clients
 from sluice_core.clients import S3_CONFIG
 from sluice_core.jobs import JobKey, StoredResult, Submission
 from sluice_core.ledger import Attempt, JobLedger
@@ -60,7 +62,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """moto, for what needs no engine: role sessions of its STS live as long as asked for."""
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    monkeypatch.setattr(clients, "session", botocore.session.get_session)  # one that knows of moto
     with mock_aws():
         yield
 

@@ -1,22 +1,26 @@
 """The AWS clients: made once per process, with timeouts that leave a function time to try again.
 
-The SDK's own defaults wait 60 s for an answer, which is longer than most functions here may run.
+The SDK's own defaults wait 60 s for an answer, which is longer than most functions here may run. They are
+botocore's: boto3 has the same ones, and would add its resources and the transfer manager to each cold start.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-import boto3
+import botocore.session
 from botocore import exceptions
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 if TYPE_CHECKING:
+    from botocore.session import Session
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sts import STSClient
 
 # Four tries in all, with the SDK's jittered pauses between them (Boto3, "Retries", standard mode).
 _QUICK = Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 4})
@@ -42,24 +46,44 @@ _THROTTLED = {
 _SERVER_ERROR = 500
 
 
+@cache
+def session() -> Session:
+    """Return the process's one session, which reads what describes services and endpoints once for all clients."""
+    return botocore.session.get_session()
+
+
+def _client(service: str, config: Config, **credentials: Any) -> Any:
+    return session().create_client(service, config=config, **credentials)
+
+
 def dynamodb() -> DynamoDBClient:
     """Return a client of DynamoDB."""
-    return boto3.client("dynamodb", config=_QUICK)
+    client: DynamoDBClient = _client("dynamodb", _QUICK)
+    return client
 
 
 def sqs() -> SQSClient:
     """Return a client of SQS."""
-    return boto3.client("sqs", config=_QUICK)
+    client: SQSClient = _client("sqs", _QUICK)
+    return client
 
 
 def events() -> EventBridgeClient:
     """Return a client of EventBridge."""
-    return boto3.client("events", config=_QUICK)
+    client: EventBridgeClient = _client("events", _QUICK)
+    return client
 
 
-def s3() -> S3Client:
-    """Return a client of S3."""
-    return boto3.client("s3", config=S3_CONFIG)
+def sts() -> STSClient:
+    """Return a client of STS."""
+    client: STSClient = _client("sts", _QUICK)
+    return client
+
+
+def s3(**credentials: str) -> S3Client:
+    """Return a client of S3; other credentials than the function's own go by botocore's names."""
+    client: S3Client = _client("s3", S3_CONFIG, **credentials)
+    return client
 
 
 def is_transient(error: ClientError | BotoCoreError) -> bool:

@@ -77,11 +77,11 @@ class WorkQueueExecutor:
 
         """
         refused: set[JobKey] = set()
-        for entries in _within_limits(submissions):
+        for batch in _within_limits([(one, _message(one)) for one in submissions]):
             answer = self._sqs.send_message_batch(
-                QueueUrl=self._queue_url, Entries=[_entry(n, one) for n, one in enumerate(entries)]
+                QueueUrl=self._queue_url, Entries=[_entry(n, *one) for n, one in enumerate(batch)]
             )
-            refused.update(entries[int(failure["Id"])].key for failure in answer.get("Failed", []))
+            refused.update(batch[int(failure["Id"])][0].key for failure in answer.get("Failed", []))
         return refused
 
 
@@ -108,10 +108,10 @@ def read_work_message(body: str, trace_header: str = "") -> Submission:
         raise MalformedMessage("not a work message of this version") from error
 
 
-def _entry(number: int, submission: Submission) -> SendMessageBatchRequestEntryTypeDef:
+def _entry(number: int, submission: Submission, message: str) -> SendMessageBatchRequestEntryTypeDef:
     entry: SendMessageBatchRequestEntryTypeDef = {
         "Id": str(number),
-        "MessageBody": _message(submission),
+        "MessageBody": message,
         "MessageGroupId": submission.key.owner,
     }
     if submission.trace_header:
@@ -134,16 +134,16 @@ def _message(submission: Submission) -> str:
     return _UNSENDABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def _within_limits(submissions: Sequence[Submission]) -> Iterator[list[Submission]]:
+def _within_limits(messages: Sequence[tuple[Submission, str]]) -> Iterator[list[tuple[Submission, str]]]:
     """Cut into batches that SQS accepts, by number and by size."""
-    batch: list[Submission] = []
+    batch: list[tuple[Submission, str]] = []
     size = 0
-    for submission in submissions:
-        length = len(_message(submission).encode())
+    for submission, message in messages:
+        length = len(message.encode())
         if batch and (len(batch) == _BATCH_ENTRIES or size + length > _BATCH_BYTES):
             yield batch
             batch, size = [], 0
-        batch.append(submission)
+        batch.append((submission, message))
         size += length
     if batch:
         yield batch

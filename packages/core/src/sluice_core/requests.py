@@ -138,6 +138,8 @@ def _is_deep(value: Any) -> bool:
     """Whether lists and objects are nested deeper than `_MAX_DEPTH`; goes level by level, not recursively."""
     level = [value]
     for _ in range(_MAX_DEPTH):
+        if not level:
+            return False
         inner = (one.values() if isinstance(one, dict) else one for one in level)
         level = [child for children in inner for child in children if isinstance(child, dict | list)]
     return bool(level)

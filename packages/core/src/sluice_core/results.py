@@ -6,8 +6,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import boto3
-
 from sluice_core import clients
 from sluice_core.jobs import StoredResult
 
@@ -115,14 +113,12 @@ class DownloadSigner:
 
     def _client(self, now: int) -> S3Client:
         if self._s3 is None or self._session_end < now + DOWNLOAD_SECONDS:
-            answer = boto3.client("sts").assume_role(
+            answer = clients.sts().assume_role(
                 RoleArn=self._role_arn, RoleSessionName="download", DurationSeconds=_SESSION_SECONDS
             )
             session = answer["Credentials"]
             self._session_end = session["Expiration"].timestamp()
-            self._s3 = boto3.client(
-                "s3",
-                config=clients.S3_CONFIG,
+            self._s3 = clients.s3(
                 aws_access_key_id=session["AccessKeyId"],
                 aws_secret_access_key=session["SecretAccessKey"],
                 aws_session_token=session["SessionToken"],
