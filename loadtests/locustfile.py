@@ -1,87 +1,66 @@
-"""Load on a stage: ``locust -f loadtests/locustfile.py --host <apiUrl>``, with the web UI or ``--headless``.
+"""Load on a stage: ``locust -f loadtests/locustfile.py --host <apiUrl>``, in the web UI, headless or distributed.
 
-Users sign in as those that the running stage's description (``build/stages/*.json``) lists for that host.
+Users sign in as those that the running stage's description (``build/stages/*.json``) lists for that host, or as
+those of ``--credentials FILE``. Without a scenario, users and their number are Locust's own (``-u -r -t``); with
+``--scenario NAME`` of ``scenarios.toml``, the schedule is the scenario's, and the run ends by itself once every
+job that is followed has ended.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
-import time
-from pathlib import Path
-from typing import Any
+import signal
+from typing import TYPE_CHECKING, Any, cast
 
-import boto3
-from botocore import UNSIGNED
-from botocore.config import Config
-from locust import HttpUser, constant_pacing, task
-from locust.exception import StopUser
+import crowd
+from control import take_control
+from followers import Poison, Submitter
+from hostile import Hostile
+from locust import events
+from locust.runners import LocalRunner, WorkerRunner
+from tokens import find_stage
+from users import Forgetter, Lister, Poller
 
-_STAGES = Path(__file__).parents[1] / "build" / "stages"
-_PATIENCE_S = 120
-_turn = itertools.count()
+if TYPE_CHECKING:
+    from locust.argument_parser import LocustArgumentParser
+    from locust.env import Environment
 
-
-class Submitter(HttpUser):
-    """Submits a job every second and follows it to its end, as often as Retry-After allows."""
-
-    wait_time = constant_pacing(1)
-
-    def on_start(self) -> None:
-        """Sign in, each user as the next of the stage's ordinary users."""
-        stage = _description(self.host)
-        ordinary = [user for user in stage["users"] if not user["groups"]]
-        user = ordinary[next(_turn) % len(ordinary)]
-        self.client.headers["Authorization"] = _sign_in(stage, user)
-
-    @task
-    def submit_and_follow(self) -> None:
-        """One job, from submission to its end."""
-        began = time.perf_counter()
-        answer = self.client.post("/submit-job", json={"parameters": {"records": 10}})
-        if answer.status_code != 202:  # noqa: PLR2004 - Locust has counted the failure
-            return
-        failure = self._follow(answer.json()["jobId"])
-        self.environment.events.request.fire(
-            request_type="JOB",
-            name="end to end",
-            response_time=(time.perf_counter() - began) * 1000,
-            response_length=0,
-            exception=failure,
-            context=self.context(),
-        )
-
-    def _follow(self, job_id: str) -> Exception | None:
-        deadline = time.monotonic() + _PATIENCE_S
-        while time.monotonic() < deadline:
-            answer = self.client.get(f"/job-status/{job_id}", name="/job-status/{job-id}")
-            if not answer.ok:
-                return RuntimeError(f"status {answer.status_code}")
-            if "Retry-After" not in answer.headers:
-                status = answer.json()["status"]
-                return None if status == "COMPLETED" else RuntimeError(f"ended {status}")
-            time.sleep(float(answer.headers["Retry-After"]))
-        return TimeoutError(f"not ended after {_PATIENCE_S} s")
+__all__ = ["Forgetter", "Hostile", "Lister", "Poison", "Poller", "Submitter"]
 
 
-def _description(host: str | None) -> dict[str, Any]:
-    for path in sorted(_STAGES.glob("*.json")):
-        stage: dict[str, Any] = json.loads(path.read_text())
-        if stage["apiUrl"].rstrip("/") == (host or "").rstrip("/"):
-            return stage
-    raise StopUser(f"no running stage describes itself as {host}: start one with `uvx nox -s local`")
-
-
-def _sign_in(stage: dict[str, Any], user: dict[str, Any]) -> str:
-    cognito = boto3.client(
-        "cognito-idp",
-        endpoint_url=stage["endpointUrl"],
-        region_name=stage["region"],
-        config=Config(signature_version=UNSIGNED),
+def add_options(parser: LocustArgumentParser, **_: Any) -> None:
+    """Add what only this locustfile knows; workers are told by their master."""
+    group = parser.add_argument_group("Sluice", "Scenarios and what is written of them")
+    group.add_argument("--scenario", default="", help="what to run, a table of the file of scenarios")
+    group.add_argument("--scenarios", metavar="FILE", default="", help="the file (default: scenarios.toml beside)")
+    group.add_argument("--jobs", type=int, help="submissions to be accepted (default: the scenario's)")
+    group.add_argument("--rate", type=float, help="submissions a second at the base level; 0: as fast as it goes")
+    group.add_argument("--out", metavar="DIR", default="", help="where to write jobs, requests, progress and run")
+    group.add_argument("--credentials", metavar="FILE", default="", help="users to sign in as: a JSON list")
+    group.add_argument(
+        "--patience", type=float, default=120.0, help="seconds to wait for a job while no job ends (default 120)"
     )
-    answer = cognito.initiate_auth(
-        AuthFlow="USER_PASSWORD_AUTH",
-        ClientId=stage["userPoolClientId"],
-        AuthParameters={"USERNAME": user["username"], "PASSWORD": user["password"]},
-    )
-    return str(answer["AuthenticationResult"]["IdToken"])
+
+
+def set_up(environment: Environment, runner: Any, **_: Any) -> None:
+    """Take control of runs, and put the crowd in the place of single users where there is a scenario."""
+    control, options = take_control(environment, runner), cast("Any", environment.parsed_options)
+    if isinstance(runner, WorkerRunner):
+        environment.user_classes.append(crowd.Crowd)  # whether there is a scenario, its master will say
+        return
+    try:
+        scenario = control.scenario
+        if isinstance(runner, LocalRunner) and options.headless:
+            find_stage(environment.host)  # in the web UI, the host is yet to be given
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    if scenario is None:
+        return
+    # Locust listens to SIGTERM only once a shape has come to its end: until then it is as good as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    environment.user_classes[:] = [crowd.Crowd]
+    environment.shape_class = crowd.ScenarioShape(control)
+    environment.shape_class.runner = runner
+
+
+events.init_command_line_parser.add_listener(add_options)
+events.init.add_listener(set_up)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,6 +101,15 @@ def test_all_of_it_is_in_a_stack_of_its_own(assembly: Assembly) -> None:
     # which no other stack needs
     assert [
         other for other in assembly.template_files if f"{file.name.partition('.')[0]}:" in other.read_text()
+    ] == []
+
+
+def test_what_clients_measure_has_a_log_group_that_forgets(assembly: Assembly) -> None:
+    group = assembly.outputs["LoadLogGroup"]["Ref"]
+    assert assembly.resources[group]["Properties"]["RetentionInDays"] == 30
+    # and no function may write into it
+    assert [
+        name for name, statement in assembly.statements() if group in json.dumps(statement.get("Resource"))
     ] == []
 
 

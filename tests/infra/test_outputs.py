@@ -25,6 +25,8 @@ def test_a_stage_can_be_described_from_its_outputs(assembly: Assembly) -> None:
     queues = description.queues
     assert len({queues.request.url, queues.request.dlqUrl, queues.work.url, queues.work.dlqUrl}) == 4
     assert "ApiId" in outputs
+    # and so is each dashboard
+    assert len(set(description.dashboards)) == 3
 
 
 def test_queue_outputs_name_a_queue_and_its_own_dead_letter_queue(assembly: Assembly) -> None:

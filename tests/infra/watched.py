@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from infra.assemblies import logical_id
 from infra.aws_metrics import AWS_METRICS, Kind, Sent
 from sluice_core import metrics
-from sluice_core.metrics import NAMESPACE, Metric, Unit
+from sluice_core.metrics import CLIENT, NAMESPACE, Metric, Unit
 from sluice_harness.cloudwatch.expressions import UnsupportedExpression, parse
 
 if TYPE_CHECKING:
@@ -174,6 +174,7 @@ def _is_there(use: Use, name: str, value: Any, assembly: Assembly) -> bool:
         },
         "Method": lambda: {verb for verb, _ in counted_methods(assembly)},
         "Operation": lambda: table_operations(assembly),
+        "Source": lambda: {CLIENT},
         "Resource": lambda: {path for _, path in counted_methods(assembly)},
         "Stage": lambda: {
             assembly.stage if use.namespace == NAMESPACE else assembly.only("ApiGateway::Stage")["StageName"]

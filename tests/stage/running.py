@@ -272,10 +272,10 @@ class RunningStage:
 
 
 @contextlib.contextmanager
-def deployed(name: str, assembly: Path) -> Iterator[RunningStage]:
-    """Bring up a stage of its own, named so that no other process's can be the same."""
+def deployed(name: str, assembly: Path, **settings: Any) -> Iterator[RunningStage]:
+    """Bring up a stage of its own, named so that no other process's can be the same; settings as `LocalStage`'s."""
     unique = f"test-{name}-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}-{os.getpid()}"
-    with LocalStage(unique) as local, contextlib.ExitStack() as stack:
+    with LocalStage(unique, **settings) as local, contextlib.ExitStack() as stack:
         yield RunningStage(unique, local.deploy(assembly), local, stack)
     log = ROOT / "build" / "logs" / f"{unique}.log"
     if not log.stat().st_size:  # what the engine had to say is kept

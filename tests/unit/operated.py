@@ -70,6 +70,7 @@ class Operated:
             eventBus="unused",
             alarmTopic="unused",
             dashboards=[],
+            loadLogGroup="load",
         )
 
     def run(self, *command: str) -> int:

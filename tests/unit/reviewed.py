@@ -38,6 +38,7 @@ STAGE = StageDescription(
     eventBus="unused",
     alarmTopic="unused",
     dashboards=["sluice-local-operations"],
+    loadLogGroup="load",
     speed=12.0,
     startedAt=float(START),
 )

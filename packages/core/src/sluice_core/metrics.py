@@ -3,7 +3,8 @@
 Handlers emit from it, alarms and dashboards refer to it, and tests hold all three against each other. Dimensions
 are ``Stage`` and ``JobType`` only; ids never become dimensions, where each value would be a metric of its own at
 USD 0.30 a month. What has a job type is there twice: by type, for looking, and over all types, for alarms, which
-cannot add up series that they do not know.
+cannot add up series that they do not know. What the load generator's clients measure has the dimension ``Source``
+in its place.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from enum import StrEnum
 NAMESPACE = "Sluice"
 STAGE = "Stage"
 JOB_TYPE = "JobType"
+SOURCE = "Source"
+CLIENT = "client"
 
 
 class Unit(StrEnum):
@@ -32,6 +35,8 @@ class Metric:
     ----------
     by_job_type : bool
         Whether it is there by job type as well as for the stage as a whole.
+    by_client : bool
+        Whether the load generator sends it, from what its clients see, and no function does.
 
     """
 
@@ -39,10 +44,13 @@ class Metric:
     unit: Unit
     meaning: str
     by_job_type: bool = False
+    by_client: bool = False
 
     @property
     def dimension_sets(self) -> tuple[tuple[str, ...], ...]:
         """The sets of dimensions under which it is there."""
+        if self.by_client:
+            return ((STAGE, SOURCE),)
         return ((STAGE,), (STAGE, JOB_TYPE)) if self.by_job_type else ((STAGE,),)
 
 
@@ -56,6 +64,10 @@ def _job_count(name: str, meaning: str) -> Metric:
 
 def _job_time(name: str, meaning: str) -> Metric:
     return Metric(name, Unit.MILLISECONDS, meaning, by_job_type=True)
+
+
+def _client_time(name: str, meaning: str) -> Metric:
+    return Metric(name, Unit.MILLISECONDS, meaning, by_client=True)
 
 
 SUBMISSIONS_RECORDED = _job_count("SubmissionsRecorded", "jobs newly entered in the ledger")
@@ -94,6 +106,16 @@ STATUS_READS = _count("StatusReads", "answered reads of a job's status, or of a 
 AUTHORIZER_DENIALS = _count("AuthorizerDenials", "calls refused by the authorizer, with a 401 or a 403")
 TOKENS_REFUSED = _count("TokensRefused", "calls refused with a 401, which Lambda counts as errors")
 COLD_STARTS = _count("ColdStarts", "execution environments that served their first invocation")
+
+# Of the load generator; times count from when its schedule wanted a submission sent.
+CLIENT_SUBMISSIONS = Metric("ClientSubmissions", Unit.COUNT, "submissions answered with a 202", by_client=True)
+CLIENT_ERRORS = Metric("ClientErrors", Unit.COUNT, "requests and jobs that went wrong", by_client=True)
+CLIENT_SUBMIT_LATENCY = _client_time("ClientSubmitLatency", "to the 202, from when the schedule wanted it sent")
+CLIENT_TIME_TO_VISIBLE = _client_time("ClientTimeToVisible", "from the 202 to the first answer that knows the job")
+CLIENT_QUEUE_WAIT = _client_time("ClientQueueWait", "from submission to the start of the work, as answers tell")
+CLIENT_RUN_TIME = _client_time("ClientRunTime", "from the start of the work to its end, as answers tell")
+CLIENT_END_TO_END = _client_time("ClientEndToEnd", "from the schedule's moment to an answer with COMPLETED")
+CLIENT_DOWNLOAD_TIME = _client_time("ClientDownloadTime", "to have a result downloaded")
 
 _FAILURES = {
     "INVALID_REQUEST": SUBMISSIONS_REJECTED,

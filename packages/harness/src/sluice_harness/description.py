@@ -64,6 +64,8 @@ class StageDescription:
         Stage seconds in a second; see `clock`.
     startedAt : float
         When the stage's time began, in epoch seconds.
+    loadLogGroup : str
+        Where a load generator writes its clients' metrics.
 
     """
 
@@ -81,6 +83,7 @@ class StageDescription:
     eventBus: str  # noqa: N815
     alarmTopic: str  # noqa: N815
     dashboards: list[str]
+    loadLogGroup: str  # noqa: N815
     users: list[User] = field(default_factory=list)
     speed: float = 1.0
     startedAt: float = 0.0  # noqa: N815
@@ -140,6 +143,25 @@ def described() -> list[str]:
     return sorted(path.stem for path in _STAGES.glob("*.json"))
 
 
+def at(api_url: str) -> StageDescription:
+    """Return the description of the stage whose API is at this address.
+
+    Raises
+    ------
+    FileNotFoundError
+        No stage describes itself so.
+
+    """
+    for name in described():
+        try:
+            stage = load(name)
+        except (FileNotFoundError, ValueError):  # gone meanwhile, or another version's
+            continue
+        if stage.apiUrl.rstrip("/") == api_url.rstrip("/"):
+            return stage
+    raise FileNotFoundError(f"no stage describes itself in build/stages as {api_url}")
+
+
 def from_outputs(outputs: dict[str, str], users: list[User], **place: Any) -> StageDescription:
     """Build a description from the stacks' outputs and where the stage runs."""
     return StageDescription(
@@ -162,7 +184,8 @@ def from_outputs(outputs: dict[str, str], users: list[User], **place: Any) -> St
         ),
         eventBus=outputs["EventBus"],
         alarmTopic=outputs["AlarmTopicArn"],
-        dashboards=[outputs["OperationsDashboard"], outputs["FunctionsDashboard"]],
+        dashboards=[outputs[f"{name}Dashboard"] for name in ("Operations", "Functions", "Load")],
+        loadLogGroup=outputs["LoadLogGroup"],
         users=users,
         **place,
     )

@@ -104,6 +104,7 @@ async def _serve(options: argparse.Namespace) -> None:
         date_header=False,  # MiniStack sends its own; a second Date header fails the CDK CLI
         server_header=False,
         proxy_headers=False,  # else a client's X-Forwarded-For would become its address
+        timeout_keep_alive=75,  # longer than clients keep a connection: else one is closed as a request is sent
         log_level="warning",
         lifespan="on",
     )

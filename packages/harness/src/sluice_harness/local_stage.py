@@ -56,6 +56,8 @@ class LocalStage:
         Stage seconds in a second, for metrics, alarms and schedules.
     faults_api : bool, optional
         Whether the engine takes faults on demand; see `sluice_harness.compat.faults`.
+    owners : int, optional
+        How many ordinary users it has: ann, ben, and as many others as a load test wants.
 
     """
 
@@ -68,12 +70,14 @@ class LocalStage:
         faults: Path | None = None,
         speed: float = 1.0,
         faults_api: bool = False,
+        owners: int = 2,
     ) -> None:
         self._name = name
         self._port = port or _free_port()
         self._progress = progress
         self._faults = faults
         self._faults_api = faults_api
+        self._owners = owners
         self.clock = StageClock(speed, time.time())
         self.state = Path(tempfile.mkdtemp(prefix="sluice-stage-"))
         self._log = ROOT / "build" / "logs" / f"{name}.log"
@@ -183,8 +187,9 @@ class LocalStage:
         }
 
     def _add_users(self, pool: str) -> list[User]:
-        """Add two ordinary users and an admin, with passwords made for this run."""
-        users = [User(name, _password(), groups) for name, groups in _USERS.items()]
+        """Add the ordinary users and an admin, with passwords made for this run."""
+        names = [*_ORDINARY, *(f"load-{number:02}" for number in range(1, self._owners - len(_ORDINARY) + 1))]
+        users = [*(User(name, _password(), []) for name in names), User("ada", _password(), [ADMIN_GROUP])]
         cognito = self.client("cognito-idp")
         for user in users:
             cognito.admin_create_user(UserPoolId=pool, Username=user.username, MessageAction="SUPPRESS")
@@ -196,7 +201,7 @@ class LocalStage:
         return users
 
 
-_USERS: dict[str, list[str]] = {"ann": [], "ben": [], "ada": [ADMIN_GROUP]}
+_ORDINARY = ("ann", "ben")
 
 
 def _password() -> str:

@@ -1,4 +1,4 @@
-"""The observability stack: who is told, every alarm, the dashboards and the saved log queries.
+"""The observability stack: who is told, every alarm, the dashboards, the saved log queries, the log of load tests.
 
 What it watches and how is data: `alarms`, ``dashboards/*.json`` and ``dashboards/queries/*.query``. Only the names
 of things are filled in here, by placeholder.
@@ -18,6 +18,7 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 
 from sluice_infra.alarms import alarm_specs, composite_specs
 from sluice_infra.bundling import ROOT
+from sluice_infra.functions import LOG_RETENTION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +60,7 @@ class ObservabilityStack(cdk.Stack):
         groups = [function.log_group.log_group_name for function in ingestion.functions.values()]
         for file in sorted(_QUERIES.glob("*.query")):
             self._add_query(file, groups)
+        self._add_load_log()
         cdk.CfnOutput(self, "AlarmTopicArn", value=self._topic.topic_arn)
 
     def _add_topic(self) -> sns.Topic:
@@ -200,6 +202,11 @@ class ObservabilityStack(cdk.Stack):
             query_string=file.read_text(),
             log_group_names=groups,
         )
+
+    def _add_load_log(self) -> None:
+        """Add where load generators write their clients' metrics, as EMF; only who may write logs can."""
+        load = logs.LogGroup(self, "LoadLog", retention=LOG_RETENTION, removal_policy=cdk.RemovalPolicy.DESTROY)
+        cdk.CfnOutput(self, "LoadLogGroup", value=load.log_group_name)
 
 
 def _administration() -> iam.PolicyStatement:

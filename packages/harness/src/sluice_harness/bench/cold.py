@@ -1,9 +1,10 @@
 """Cold starts: CPU of a fresh process that imports a handler, as a ratio to importing boto3 and making a client.
 
 Each round starts every process once, one after the other: an empty interpreter, the baseline and the functions,
-all with the code that ships and nothing else on the path. What counts is user and system time of the child, as
-the kernel accounts for it when it is reaped; the interpreter's own start is taken off on both sides, since it is
-in Lambda's runtime before any code of ours, and in both would only draw every ratio towards 1.
+all with the code that ships on the path; the baseline with boto3 besides, which does not ship. What counts is user
+and system time of the child, as the kernel accounts for it when it is reaped; the interpreter's own start is taken off
+on both sides, since it is in Lambda's runtime before any code of ours, and in both would only draw every ratio
+towards 1.
 """
 
 from __future__ import annotations
@@ -14,20 +15,23 @@ import subprocess
 import sys
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import boto3
 
 from sluice_harness.bench.figures import Spread, cold_ratio
 from sluice_harness.engine import REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from sluice_harness.bench.assembly import DeployedFunction
 
 ROUNDS = 15
 EMPTY, BASELINE = "empty", "baseline"
 _BASELINE_CODE = "import boto3\nboto3.client('dynamodb')"
+_BOTO3 = Path(boto3.__file__).parents[1]
 # Lambda's environments are frozen, not torn down: what Python does at its end is no part of a start.
 _END = "\nimport os\nos._exit(0)"
 # Those that write their jobs' traces, with what the first sampled job makes them do but for its calls of AWS.
@@ -102,7 +106,7 @@ def _starts(functions: Sequence[DeployedFunction], daemon: int) -> dict[str, tup
     code = functions[0].code
     starts: dict[str, tuple[str, Path, Mapping[str, str]]] = {
         EMPTY: ("pass", code, {}),
-        BASELINE: (_BASELINE_CODE, code, {}),
+        BASELINE: (_BASELINE_CODE, code, {"PYTHONPATH": f"{code}{os.pathsep}{_BOTO3}"}),
     }
     for one in functions:
         starts[one.name] = (f"import {one.module}", one.code, one.environment)

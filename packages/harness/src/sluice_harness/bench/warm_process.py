@@ -4,7 +4,7 @@ Run as a file by a Python that sees the standard library and the shipped code on
 harness. A plan comes on standard input and the figures go to the plan's file, for handlers print their logs.
 
 A pair is one event for the handler and then the very calls of AWS that the handler made for it, repeated on plain
-boto3 clients with the handler's own settings; job ids are changed, at the same length, so that each write is as
+clients with the handler's own settings; job ids are changed, at the same length, so that each write is as
 new as the handler's was. CPU is the whole process's, threads and system time included.
 """
 
@@ -67,20 +67,20 @@ class Recorder:
 
 
 class BareClients:
-    """Plain boto3 clients with the settings of the handler's, made once each."""
+    """Plain clients with the settings of the handler's, made once each."""
 
     def __init__(self) -> None:
         self._made: dict[str, Any] = {}
 
     def method(self, call: Call) -> Any:
         """Return the method that makes this call."""
-        import boto3  # noqa: PLC0415 - of the shipped code
+        import botocore.session  # noqa: PLC0415 - of the shipped code
         from botocore import xform_name  # noqa: PLC0415
 
         service, operation, config, _ = call
         if service not in self._made:
-            session: Any = boto3.session.Session()
-            self._made[service] = session.client(service, config=config)
+            session: Any = botocore.session.get_session()
+            self._made[service] = session.create_client(service, config=config)
         return getattr(self._made[service], xform_name(operation))
 
 

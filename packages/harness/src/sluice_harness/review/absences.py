@@ -38,6 +38,11 @@ OCCASIONAL: Final[dict[tuple[str, str], str]] = {
             metrics.COLD_STARTS: "an execution environment starts",
         }.items()
     },
+    **{
+        (NAMESPACE, one.name): "a load test runs"
+        for one in vars(metrics).values()
+        if isinstance(one, metrics.Metric) and one.by_client
+    },
     ("AWS/Lambda", "Throttles"): "a function is throttled",
     ("AWS/Lambda", "FailedInvokeEventCount"): "an invocation fails",
     ("AWS/DynamoDB", "ReadThrottleEvents"): "DynamoDB throttles",
