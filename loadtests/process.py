@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 _RECENT = 200
 _GRACE_S = 3
-# On the local stage each call of a function that runs beside another is a process more, on cores that the load
-# generator needs as well. Lambda has machines for that.
-_READS_AT_ONCE, _READS_AT_ONCE_LOCALLY = 200, 6
 _JOB_METRICS = {
     "submit": metrics.CLIENT_SUBMIT_LATENCY,
     "time to visible": metrics.CLIENT_TIME_TO_VISIBLE,
@@ -50,8 +47,6 @@ class Process:
     ----------
     visible, ended : deque
         Recent jobs that a status read has to know, and recent ones that have ended: owner and id.
-    reads_at_once : int
-        How many connections it reads by. What waits for one is slow, and counted so.
     is_closed : bool
         Whether the run is over, so that nothing new is begun.
     has_crowd : bool
@@ -76,7 +71,6 @@ class Process:
         self.metrics = ClientMetrics(stage)
         self.visible: deque[tuple[Owner, str]] = deque(maxlen=_RECENT)
         self.ended: deque[tuple[Owner, str]] = deque(maxlen=_RECENT)
-        self.reads_at_once = _READS_AT_ONCE_LOCALLY if stage.endpointUrl else _READS_AT_ONCE
         self.open: dict[str, JobRecord] = {}
         self.has_crowd = False
         self._acts, self._followers = Group(), Group()

@@ -13,11 +13,8 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import gevent
-import gevent.ssl
 from answers import OK, Answer, not_accepted, unanswered, unexpected, wrong_page
-from geventhttpclient.client import HTTPClientPool
 from locust import FastHttpUser, constant, task
-from locust.contrib.fasthttp import FastHttpSession
 from pacing import Arrival
 from process import process_of
 from records import new_record, now_ms
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
 
     from answers import Complaint
     from locust.env import Environment
-    from process import Process
     from records import JobRecord
     from tokens import Owner
 
@@ -35,8 +31,6 @@ SUBMIT = "POST /submit-job"
 LIST = "GET /job-status"
 REREAD = "GET /job-status/{job-id} again"
 _EVERY_S = 1.0
-_CONNECT_S = 10.0
-_ANSWER_S = 35.0  # API Gateway itself answers within 29 s
 _PAGES = 3
 _FORMATS = ("json", "csv", "ndjson")
 
@@ -48,21 +42,14 @@ class JobUser(FastHttpUser):
     wait_time = constant(0)
     kind: ClassVar[str]
     insecure = False
-    connection_timeout = _CONNECT_S
-    network_timeout = _ANSWER_S
+    connection_timeout = 10.0
+    network_timeout = 35.0  # API Gateway itself answers within 29 s
     concurrency = 200
 
     def __init__(self, environment: Environment) -> None:
         self.host = environment.host  # Locust sets it for those that it starts itself, and a crowd starts its own
         super().__init__(environment)
         self.process = process_of(environment)
-        self._reader = FastHttpSession(
-            base_url=environment.host,
-            request_event=environment.events.request,
-            user=self,
-            insecure=False,
-            client_pool=_pool_of_readers(self.process),
-        )
         self._due_s = time.time() + random.random() * _EVERY_S  # noqa: S311 - load, not secrets
         self._turn = random.randrange(1_000)  # noqa: S311
 
@@ -96,8 +83,7 @@ class JobUser(FastHttpUser):
     ) -> tuple[Answer, Complaint | None]:
         """Call the API; Locust counts a failure if there was no answer, or if it is complained of."""
         sent: Any = body  # bytes will do, whatever the annotation says
-        session = self._reader if method == "GET" else self.client
-        with session.request(
+        with self.client.request(
             method, path, name=name, data=sent, headers=dict(headers or {}), catch_response=True
         ) as response:
             answer = Answer(response.status_code, response.headers or {}, response.content or b"")
@@ -113,17 +99,6 @@ class JobUser(FastHttpUser):
     ) -> tuple[Answer, Complaint | None]:
         """GET as an owner."""
         return self.call("GET", path, name, judge, headers={"Authorization": self.process.tokens.token(owner)})
-
-
-@functools.lru_cache(maxsize=1)
-def _pool_of_readers(process: Process) -> HTTPClientPool:
-    """Return the connections by which all users of a process read."""
-    return HTTPClientPool(
-        concurrency=process.reads_at_once,
-        connection_timeout=_CONNECT_S,
-        network_timeout=_ANSWER_S,
-        ssl_context_factory=gevent.ssl.create_default_context,
-    )
 
 
 class Forgetter(JobUser):

@@ -2,5 +2,5 @@
 
 import gc
 
-# What a cold start makes stays, and Python would look through all of it for cycles a dozen times: a tenth of its CPU.
+# What a cold start makes stays, and Python would look through all of it a dozen times: a tenth of the start.
 gc.set_threshold(20_000, 20, 20)

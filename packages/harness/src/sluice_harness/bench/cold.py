@@ -2,8 +2,8 @@
 
 Each round starts every process once, one after the other: an empty interpreter, the baseline and the functions,
 all with the code that ships on the path; the baseline with boto3 besides, which does not ship. What counts is user
-and system time of the child, as the kernel accounts for it when it is reaped; the interpreter's own start is taken off
-on both sides, since it is in Lambda's runtime before any code of ours, and in both would only draw every ratio
+and system time of the child, as the kernel accounts for it when it is reaped; the interpreter's own start is taken
+off on both sides, since it is in Lambda's runtime before any code of ours, and in both would only draw every ratio
 towards 1.
 """
 
