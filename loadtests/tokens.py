@@ -14,7 +14,7 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from gevent.lock import BoundedSemaphore
-from sluice_harness.description import User, described, load
+from sluice_harness.description import User, at
 
 if TYPE_CHECKING:
     from sluice_harness.description import StageDescription
@@ -128,17 +128,13 @@ def find_stage(host: str | None) -> StageDescription:
         No stage describes itself so.
 
     """
-    for name in described():
-        try:
-            stage = load(name)
-        except (FileNotFoundError, ValueError):  # gone meanwhile, or another version's
-            continue
-        if stage.apiUrl.rstrip("/") == (host or "").rstrip("/"):
-            return stage
-    raise ValueError(
-        f"no stage describes itself in build/stages as {host or '--host, which is not given'}: "
-        "start one with `uvx nox -s local`, or give the apiUrl of one that is there"
-    )
+    try:
+        return at(host or "")
+    except FileNotFoundError:
+        raise ValueError(
+            f"no stage describes itself in build/stages as {host or '--host, which is not given'}: "
+            "start one with `uvx nox -s local`, or give the apiUrl of one that is there"
+        ) from None
 
 
 def users_of(stage: StageDescription, file: str | None) -> list[User]:

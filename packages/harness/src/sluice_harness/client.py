@@ -59,6 +59,10 @@ class JobClient:
         """GET one job."""
         return self._http.get(f"/job-status/{job_id}")
 
+    def jobs(self) -> httpx.Response:
+        """GET the first page of one's own jobs."""
+        return self._http.get("/job-status")
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()

@@ -109,19 +109,20 @@
       animation: false,
       useUTC: true,
       textStyle: { fontFamily: css("--font"), fontSize: 11 },
-      grid: { outerBoundsMode: "none", left: 48, right: chart.right ? 48 : 12, top: sides.some((side) => side.label) ? 24 : 10, bottom: 22 },
+      grid: { outerBoundsMode: "none", left: 48, right: chart.right || chart.seconds ? 48 : 12, top: sides.some((side) => side.label) ? 24 : 10, bottom: 22 },
       xAxis: {
         type: "time",
         min: chart.start,
         max: chart.end,
-        minInterval: minute,
+        // A stage's metrics have minutes; a load test is over within some.
+        minInterval: chart.seconds ? 1_000 : minute,
         splitNumber: 4,
         axisLine: { onZero: false, lineStyle: { color: css("--line") } },
         axisLabel: {
           color: css("--muted"),
           hideOverlap: true,
           alignMaxLabel: "right",
-          formatter: span > 2 * day ? "{MM}-{dd} {HH}:{mm}" : "{HH}:{mm}",
+          formatter: span > 2 * day ? "{MM}-{dd} {HH}:{mm}" : chart.seconds ? "{HH}:{mm}:{ss}" : "{HH}:{mm}",
         },
       },
       yAxis: sides.map((side, index) => verticalAxis(side, chart, index === 1, css)),

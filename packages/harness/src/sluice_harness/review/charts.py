@@ -28,7 +28,7 @@ def panel_chart(panel: Panel, window: Window) -> dict[str, Any]:
     widget = panel.widget
     starts = window.starts(panel.period)
     lines = [
-        _line(
+        new_line(
             drawn.line.label,
             _on_grid(drawn, starts) if widget.stacked else _with_gaps(drawn.points, drawn.period),
             colour=drawn.line.colour,
@@ -63,17 +63,17 @@ def alarm_chart(report: AlarmReport, window: Window) -> dict[str, Any] | None:
             points.append((points[-1][0], None))
         if start + alarm.period > window.start:
             begin = max(start, window.start)
-            points += [(_ms(begin), _finite(value)), (_ms(start + alarm.period), _finite(value))]
+            points += [(_ms(begin), finite(value)), (_ms(start + alarm.period), finite(value))]
     above = alarm.comparison.startswith("Greater")
     rule = {"label": figure(alarm.threshold), "value": alarm.threshold, "breach": "above" if above else "below"}
-    return _chart(window, lines=[_line(report.name, points)], rules=[rule], left={"label": ""}, steps=True)
+    return _chart(window, lines=[new_line(report.name, points)], rules=[rule], left={"label": ""}, steps=True)
 
 
 def objective_chart(objective: Objective, window: Window) -> dict[str, Any]:
     """Return how an objective's error budget was spent, in percent of the window's own."""
-    points = [(_ms(at), _finite(100 * left)) for at, left in sorted(objective.left.items())]
+    points = [(_ms(at), finite(100 * left)) for at, left in sorted(objective.left.items())]
     start: Points = [(_ms(window.start), 100.0)]
-    line = _line("budget left", [*start, *points] if points else [])
+    line = new_line("budget left", [*start, *points] if points else [])
     overspent = any(left < 0 for left in objective.left.values())
     axis = {"label": "% left", **({} if overspent else {"max": 100, "interval": 50})}
     return _chart(window, lines=[line], left=axis, area=True)
@@ -83,7 +83,8 @@ def _chart(window: Window, **parts: Any) -> dict[str, Any]:
     return {"start": _ms(window.start), "end": _ms(window.end), **parts}
 
 
-def _line(label: str, points: Points, *, colour: str = "", right: bool = False) -> dict[str, Any]:
+def new_line(label: str, points: Points, *, colour: str = "", right: bool = False) -> dict[str, Any]:
+    """Return a line; points are epoch ms and values, None where there is a gap."""
     return {"label": label, "points": points, "colour": colour, "right": right}
 
 
@@ -98,7 +99,7 @@ def _with_gaps(series: Series, period: int) -> Points:
     for at, value in sorted(series.items()):
         if before is not None and at > before + period:
             points.append((_ms(before + period), None))
-        points.append((_ms(at), _finite(value)))
+        points.append((_ms(at), finite(value)))
         before = at
     return points
 
@@ -107,13 +108,14 @@ def _on_grid(drawn: DrawnLine, starts: Sequence[int]) -> Points:
     """Return a point for each period, since only those at one time are stacked; nothing counted is zero."""
     stat = drawn.line.query.stat
     nothing = 0.0 if drawn.points and stat and stat.stat in COUNTING else None
-    return [(_ms(start), _finite(drawn.points.get(start, nothing))) for start in starts]
+    return [(_ms(start), finite(drawn.points.get(start, nothing))) for start in starts]
 
 
 def _ms(seconds: float) -> int:
     return round(1_000 * seconds)
 
 
-def _finite(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
+    """Return a value as charts take it, which is not infinite."""
     # Six digits are more than a chart shows, and much less than a float takes.
     return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None

@@ -65,7 +65,7 @@ def findings(
     found = [
         *_of_alarms(alarms),
         *_of_objectives(objectives),
-        *_of_dashboards(dashboards, {alarm.alarm.definition.arn for alarm in alarms}),
+        *of_dashboards(dashboards, {alarm.alarm.definition.arn for alarm in alarms}),
         *_of_drills(alarms),
         *_of_runbooks(alarms, runbooks),
         *_of_logs(logs),
@@ -113,7 +113,8 @@ def _of_objectives(objectives: Sequence[Objective]) -> Iterator[Finding]:
             yield Finding(Severity.WARNING, f"The {objective.name} objective is missed", spent, anchor)
 
 
-def _of_dashboards(dashboards: Sequence[Dashboard], arns: set[str]) -> Iterator[Finding]:
+def of_dashboards(dashboards: Sequence[Dashboard], arns: set[str]) -> Iterator[Finding]:
+    """Yield what is not to be seen on dashboards; `arns` are those of the alarms that there are."""
     if not dashboards:
         yield Finding(Severity.WARNING, "There are no dashboards", "There is nothing to look at.", "dashboards")
     for dashboard in dashboards:

@@ -1,41 +1,28 @@
-"""Writes the review as one HTML file that needs nothing else: no network, no server.
-
-Everything that came from a stage, labels and log lines above all, is text to the template; the page's policy lets
-nothing run but its own two scripts and lets nothing be loaded.
-"""
+"""Writes the review as one HTML file; see `document`."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-from sluice_harness import node_packages
-from sluice_harness.description import ROOT
-from sluice_harness.review import costs, figures, markdown
+from sluice_harness.review import costs, document, figures, markdown
 from sluice_harness.review.alarms import CRITICAL
 from sluice_harness.review.charts import COUNTING, alarm_chart, objective_chart, panel_chart
 from sluice_harness.review.findings import Severity, alarm_anchor
 from sluice_harness.review.panels import Panel
 from sluice_harness.review.widgets import AlarmWidget, TextWidget
-from sluice_harness.review.window import spoken, utc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from sluice_harness.review.alarms import AlarmReport
     from sluice_harness.review.findings import Dashboard
     from sluice_harness.review.panels import DrawnLine
     from sluice_harness.review.review import Review
 
-_HERE = Path(__file__).parent
-_PACKAGE = ROOT / "packages" / "harness"
+_TEMPLATE = document.HERE / "page.html.j2"
 _STATES = ("ALARM", "INSUFFICIENT_DATA", "OK")
 # More of a log query's rows than these nobody reads on a page.
 _MOST_ROWS = 100
@@ -58,31 +45,11 @@ def render(review: Review) -> str:
         ECharts is not there and cannot be installed.
 
     """
-    scripts = [_script(node_packages.install(_PACKAGE, "echarts") / "dist" / "echarts.min.js")]
-    scripts.append(_script(_HERE / "charts.js"))
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        figure=figures.figure,
-        duration=figures.duration,
-        percent=figures.percent,
-        money=figures.money,
-        utc=utc,
-        spoken=spoken,
-        markdown=lambda text: markdown.render(text, review.runbooks),
-        reading=_reading,
-    )
-    return environment.get_template("page.html.j2").render(
+    return document.render(
+        _TEMPLATE,
+        _charts(review),
+        {"markdown": lambda text: markdown.render(text, review.runbooks), "reading": _reading},
         review=review,
-        style=Markup((_HERE / "page.css").read_text()),  # noqa: S704 - our own file
-        scripts=scripts,
-        policy=_policy(scripts),
-        charts=_charts(review),
         verdict=_verdict(review),
         counts=Counter(str(finding.severity) for finding in review.findings),
         states=Counter(report.alarm.state for report in review.alarms),
@@ -101,20 +68,6 @@ def write(review: Review, path: Path) -> None:
     html = render(review)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(html)
-
-
-def _script(path: Path) -> Markup:
-    return Markup(path.read_text().replace("</script", r"<\/script"))  # noqa: S704 - not a stage's, but ours and npm's
-
-
-def _policy(scripts: Sequence[str]) -> str:
-    """Return a Content-Security-Policy that lets these very scripts run and nothing be fetched."""
-    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
-    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
 
 
 def _charts(review: Review) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def review(observer: Observer, window: Window, drills: Mapping[str, Drill]) -> R
     widgets = {name: read_widgets(body, observer.metrics) for name, body in observer.dashboards().items()}
     states = observer.alarms(window)
     _prefetch(reader, window, widgets, states)
-    dashboards = [_dashboard(name, found, window, reader, stage) for name, found in widgets.items()]
+    dashboards = [draw_dashboard(name, found, window, reader, stage) for name, found in widgets.items()]
     alarms = _alarms(states, window, reader, observer.prefix, drills)
     goals = objectives(alarms, window, reader)
     logs = observer.log_results(window)
@@ -104,9 +104,10 @@ def _prefetch(
     reader.prefetch(one for state in states for one in alarm_reports.wanted(state, window))
 
 
-def _dashboard(
+def draw_dashboard(
     name: str, widgets: Sequence[Widget], window: Window, reader: SeriesReader, stage: StageDescription
 ) -> Dashboard:
+    """Return a dashboard with its widgets' data in a window; the reader fetches what it does not know yet."""
     items = [
         Item(
             f"{name}-{number}",

@@ -40,12 +40,12 @@ class Window:
     @property
     def real_start(self) -> float:
         """When it began, in real time."""
-        return self._real(self.start)
+        return self.real(self.start)
 
     @property
     def real_end(self) -> float:
         """When it ended, in real time."""
-        return self._real(self.end)
+        return self.real(self.end)
 
     def period(self, wanted: int) -> int:
         """Return a period that does not make too many points of this range: a multiple of the one wanted."""
@@ -55,7 +55,8 @@ class Window:
         """Return when each period of this length starts."""
         return range(self.start, self.end, period)
 
-    def _real(self, stage: float) -> float:
+    def real(self, stage: float) -> float:
+        """Return when a moment of the stage's time is, in real time; both in epoch seconds."""
         return self.clock.origin + self.clock.real_seconds(stage - self.clock.origin)
 
 
