@@ -273,7 +273,7 @@ class RunningStage:
 
 @contextlib.contextmanager
 def deployed(name: str, assembly: Path, **settings: Any) -> Iterator[RunningStage]:
-    """Bring up a stage of its own, named so that no other process's can be the same; settings as `LocalStage`'s."""
+    """Bring up a stage of its own, under a name that is no other process's; settings as `LocalStage`'s."""
     unique = f"test-{name}-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}-{os.getpid()}"
     with LocalStage(unique, **settings) as local, contextlib.ExitStack() as stack:
         yield RunningStage(unique, local.deploy(assembly), local, stack)

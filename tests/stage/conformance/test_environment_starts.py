@@ -80,6 +80,6 @@ def test_environments_that_cannot_start_keep_nobody_waiting(engine: Engine) -> N
     began = time.monotonic()
     answers = burst(engine, name, 4 * (os.cpu_count() or 1))
 
-    # then each is told so, long before the longest wait
+    # then each is told so, as soon as it was tried
     assert all("no such module" in answer for answer in answers), answers
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10

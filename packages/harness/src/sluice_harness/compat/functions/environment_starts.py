@@ -4,14 +4,16 @@ MiniStack starts a process for every invocation that finds none free, all at onc
 processor of its own; here a burst of thirty requests starts thirty interpreters on two cores, which then take ten
 seconds to import boto3, while more requests come and start more.
 
-Closed by starting as many of a function's environments at a time as there are cores. Whoever comes meanwhile takes
-the first that is free: one that has started, or one that has done with another invocation. Busy environments keep
-nobody: once those that start have started, more do, as in AWS ("Understanding Lambda function scaling").
+Closed by starting as many of a function's environments at a time as there are cores, and the later the more there
+are: beyond twice the cores, each further one only for an invocation that has waited half a second longer. Whoever
+comes meanwhile takes the first that is free. So quick invocations queue for a few environments, and long ones get
+theirs, as in AWS ("Understanding Lambda function scaling"), a little later.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from threading import Condition
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +26,8 @@ from sluice_harness.compat.patching import expect
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# A cold start takes half a second of CPU. Whoever has waited this long starts one, whatever the others do.
-LONGEST_WAIT_SECONDS = 5.0
+PATIENCE_SECONDS = 0.5
+LOOK_EVERY_SECONDS = 0.1
 
 
 def apply() -> None:
@@ -53,10 +55,10 @@ def apply() -> None:
 class Queue:
     """Invocations that wait for an environment, of any function."""
 
-    def __init__(self, acquire: Callable[..., Any], release: Callable[[Any], None], starts_at_once: int) -> None:
+    def __init__(self, acquire: Callable[..., Any], release: Callable[[Any], None], cores: int) -> None:
         self._acquire = acquire
         self._release = release
-        self._starts_at_once = starts_at_once
+        self._cores = cores
         self._changed = Condition()
         self._starting: dict[Any, str] = {}  # worker -> its function's key
 
@@ -70,8 +72,10 @@ class Queue:
     ) -> Any:
         """Take a free environment, or start one when it is time to."""
         key = lambda_runtime._worker_key(func_name, config, qualifier)
+        began = time.monotonic()
         with self._changed:
-            self._changed.wait_for(lambda: self._is_free(key) or self._may_start(key), LONGEST_WAIT_SECONDS)
+            while not (self._is_free(key) or self._may_start(key, time.monotonic() - began)):
+                self._changed.wait(LOOK_EVERY_SECONDS)
             worker, reason = self._acquire(func_name, config, code_zip, qualifier, max_concurrency)
             if reason == "spawn":
                 self._starting[worker] = key
@@ -93,5 +97,7 @@ class Queue:
     def _is_free(self, key: str) -> bool:
         return any(not worker.in_use for worker in lambda_runtime._workers.get(key, ()))
 
-    def _may_start(self, key: str) -> bool:
-        return sum(each == key for each in self._starting.values()) < self._starts_at_once
+    def _may_start(self, key: str, waited: float) -> bool:
+        starting = sum(each == key for each in self._starting.values())
+        too_many = len(lambda_runtime._workers.get(key, ())) - 2 * self._cores + 1
+        return starting < self._cores and waited >= PATIENCE_SECONDS * too_many
