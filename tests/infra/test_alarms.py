@@ -255,7 +255,7 @@ def test_every_queue_is_watched_by_alarms_of_its_name(assembly: Assembly) -> Non
         assert f"{kind}-age-of-oldest" in watched["ApproximateAgeOfOldestMessage", queue]
         assert f"{kind}-age-in-quiet-groups" in watched["ApproximateAgeOfOldestMessageInQuietGroups", queue]
         assert f"{kind}-dead-letters" in watched["ApproximateNumberOfMessagesVisible", dlq]
-        assert f"{kind}-dead-letters" in watched["ApproximateNumberOfMessagesNotVisible", dlq]  # while they are read
+        assert f"{kind}-dead-letters" in watched["ApproximateNumberOfMessagesNotVisible", dlq]  # being read
         assert f"{kind}-failed-invokes" in watched["FailedInvokeEventCount", mapping]
 
 

@@ -179,8 +179,8 @@ def _of_queues(config: StageConfig) -> Iterator[AlarmSpec]:
             runbook="dead-letters",
             severity=Severity.WARNING,
             means=f"There are messages in the {queue} queue's dead-letter queue.",
-            # Depth and not NumberOfMessagesSent, which does not count what redrive moves. Those that the sweeper or an
-            # operator is just reading count, too: the sweeper reads once a minute, as CloudWatch counts.
+            # Depth and not NumberOfMessagesSent, which does not count what redrive moves; with what the sweeper or
+            # an operator is just reading, for the sweeper reads once a minute, when CloudWatch counts.
             series={
                 "visible": of_queue(f"{name}Dlq", "ApproximateNumberOfMessagesVisible", "Maximum"),
                 "hidden": of_queue(f"{name}Dlq", "ApproximateNumberOfMessagesNotVisible", "Maximum"),
