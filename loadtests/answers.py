@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,10 @@ def unexpected(answer: Answer, *statuses: int) -> Complaint | None:
     """Complain of any other status."""
     if answer.status in statuses:
         return None
-    return Complaint(f"HTTP {answer.status}", answer.content[:_MOST_QUOTED].decode(errors="replace"))
+    text = answer.content[:_MOST_QUOTED].decode(errors="replace")
+    # S3's errors name the access key that signed, and more: its code says enough.
+    code = re.search(r"<Code>\w+</Code>", text) if text.startswith("<") else None
+    return Complaint(f"HTTP {answer.status}", code[0] if code else "" if text.startswith("<") else text)
 
 
 def unanswered(error: Exception | None) -> Complaint:

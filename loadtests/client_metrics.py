@@ -29,8 +29,9 @@ _logger = logging.getLogger(__name__)
 _EVERY_S, _STAGE_SECONDS = 5.0, 10.0
 # CloudWatch Logs, "PutLogEvents": 10,000 events and 1 MiB at once, each counted with 26 bytes more.
 _MOST_EVENTS, _MOST_BYTES, _OVERHEAD_BYTES = 10_000, 1_048_576, 26
-# What cannot be sent now goes with the next, and an end is not to wait long for it.
-_CONFIG = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2})
+# What cannot be sent now goes with the next. No second try by the SDK: what was taken without an
+# answer would count twice.
+_CONFIG = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 1})
 
 
 class ClientMetrics:
@@ -95,9 +96,7 @@ class ClientMetrics:
             "logs",
             endpoint_url=self._stage.endpointUrl,
             region_name=self._stage.region,
-            config=Config(
-                connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2}
-            ),
+            config=_CONFIG,
             **(local if self._stage.endpointUrl else {}),
         )
 

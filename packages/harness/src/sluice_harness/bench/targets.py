@@ -59,10 +59,11 @@ def judge(found: Mapping[str, Any]) -> list[Target]:
 def ratios(found: Mapping[str, Any]) -> dict[str, float]:
     """Return every ratio of a bench.json by name: what two runs must agree on."""
     return {
-        f"{part} {name}": one["ratio"]
+        f"{part} {name} {which}": one[which]
         for part in ("cold", "warm")
         for name, one in found.get(part, {}).items()
-        if one.get("ratio")  # an empty interpreter has none
+        for which in ("ratio", "ratioWithoutWork")
+        if one.get(which)  # an empty interpreter has none
     }
 
 

@@ -6,7 +6,6 @@ The exit code is 0 only if every check held. ``verdict.json`` and ``report.html`
 from __future__ import annotations
 
 import argparse
-import shutil
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from sluice_harness.loadtest.verdict import Verdict
 
 _OUT = ROOT / "build" / "loadtest"
+_WRITTEN = ("verdict.json", "report.html", "run.json", "progress.json", "*.jsonl", "locust.log", "worker-*.log")
 # With messages that say what is wrong.
 _ERRORS = (CdkError, NpmError, StageError, UsageError, OSError, BotoCoreError, ClientError, httpx.HTTPError)
 _SPEED, _PATIENCE_S = 10.0, 120.0
@@ -98,16 +98,14 @@ def _plan(options: argparse.Namespace) -> Plan:
         raise UsageError(str(error)) from error
     if options.scenario not in scenarios:
         raise UsageError(f"there is no scenario {options.scenario} in {file}; choose of {', '.join(scenarios)}")
-    out = options.out or _OUT / options.scenario
-    # What an earlier run left behind is not to be taken for this one's.
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    stage, out = _stage(options), options.out or _OUT / options.scenario
+    _clear(out)
     return Plan(
         scenario=scenarios[options.scenario],
         scenarios=file,
         locustfile=options.locustfile or LOADTESTS / "locustfile.py",
         out=out,
-        stage=_stage(options),
+        stage=stage,
         jobs=options.jobs,
         rate=options.rate,
         workers=options.workers,
@@ -115,6 +113,14 @@ def _plan(options: argparse.Namespace) -> Plan:
         patience_s=options.patience,
         credentials=options.credentials,
     )
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier run has left, lest it be taken for this one's, and nothing else."""
+    out.mkdir(parents=True, exist_ok=True)
+    for pattern in _WRITTEN:
+        for left in out.glob(pattern):
+            left.unlink()
 
 
 def _stage(options: argparse.Namespace) -> StageDescription | None:

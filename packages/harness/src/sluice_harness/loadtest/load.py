@@ -22,6 +22,8 @@ LOADTESTS = ROOT / "loadtests"
 # Longer than the locustfile's own last words take.
 _GOODBYE_S = 30.0
 _LOOPBACK = "127.0.0.1"
+# A worker that never comes keeps nobody.
+_IN_TIME = ("--expect-workers-max-wait", "60")
 _LOG = "locust.log"
 
 
@@ -66,7 +68,7 @@ class Load:
             return self
         port = str(_free_port())
         master = ["--master", "--master-bind-host", _LOOPBACK, "--master-bind-port", port]
-        self._start(_LOG, [*master, "--expect-workers", str(self._command.workers), *alone])
+        self._start(_LOG, [*master, "--expect-workers", str(self._command.workers), *_IN_TIME, *alone])
         for number in range(1, self._command.workers + 1):
             worker = ["--worker", "--master-host", _LOOPBACK, "--master-port", port]
             self._start(f"worker-{number}.log", worker)

@@ -130,6 +130,7 @@ class Session:
                 moments = collect.moments(observer, began, time.time())
                 waiting.until_measured(observer, moments, accepted, tell)
                 waiting.until_fired(observer, moments, plan.scenario.expected_alarms, tell)
+                waiting.until_looked_at(observer, moments, tell)
         except KeyboardInterrupt:
             self._interrupt("judging what there is")
         tell("collecting the evidence")

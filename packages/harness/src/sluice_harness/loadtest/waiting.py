@@ -32,6 +32,8 @@ _SETTLES_S, _SETTLES_IN_AWS_S = 3.0, 60.0
 _LOOK_SHARE = 4.0
 # In minutes of the stage's time: after the last one ended, until CloudWatch has it; and for an alarm to see it.
 _METRICS_MINUTES, _ALARM_MINUTES = 3, 3
+# And for the alarms that nobody expects to have looked at the last minute, too.
+_QUIET_MINUTES = 2
 
 
 def until_drained(observer: Observer, accepted: Collection[JobKey], patience_s: float, tell: Tell) -> None:
@@ -91,6 +93,14 @@ def until_fired(observer: Observer, run: Moments, expected: Collection[str], tel
         names = ", ".join(alarm.definition.name.removeprefix(observer.prefix) for alarm in silent)
         tell(f"waiting for {names} to fire, {deadline - time.time():.0f} s at most")
         time.sleep(_POLL_S)
+
+
+def until_looked_at(observer: Observer, run: Moments, tell: Tell) -> None:
+    """Wait until every alarm has seen the run's last minute: one that it set off is to be found."""
+    left_s = run.window.real_end + observer.stage.clock.real_seconds(_QUIET_MINUTES * MINUTE) - time.time()
+    if left_s > 0:
+        tell(f"waiting {left_s:.0f} s for the alarms to look at the last minute")
+        time.sleep(left_s)
 
 
 def _takes(alarm: AlarmState) -> float:

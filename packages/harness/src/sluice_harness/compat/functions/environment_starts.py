@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PATIENCE_SECONDS = 0.5
+# Nobody waits longer, whatever the others do: an environment may hang in its start.
+LONGEST_SECONDS = 10.0
 LOOK_EVERY_SECONDS = 0.1
 
 
@@ -100,4 +102,4 @@ class Queue:
     def _may_start(self, key: str, waited: float) -> bool:
         starting = sum(each == key for each in self._starting.values())
         too_many = len(lambda_runtime._workers.get(key, ())) - 2 * self._cores + 1
-        return starting < self._cores and waited >= PATIENCE_SECONDS * too_many
+        return waited >= LONGEST_SECONDS or (starting < self._cores and waited >= PATIENCE_SECONDS * too_many)

@@ -37,12 +37,15 @@ def apply() -> None:
 
 def _remembering(read: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
     """Read a statement that was just read with these very parameters no second time; nothing here changes it."""
-    last: list[Any] = ["", None, None]
+    last: tuple[str, Any, Any] = ("", None, None)
 
     def read_once(statement: str, parameters: Any) -> Any:
-        if last[0] is not statement or last[1] is not parameters or not parameters:
-            last[:] = [statement, parameters, read(statement, parameters)]
-        return last[2]
+        nonlocal last
+        text, given, parsed = last  # at once, should another thread read one meanwhile
+        if text is not statement or given is not parameters or not parameters:
+            parsed = read(statement, parameters)
+            last = (statement, parameters, parsed)
+        return parsed
 
     return read_once
 
