@@ -94,5 +94,5 @@ def test_two_runs_disagree_by_more_than_fifteen_per_cent_or_not() -> None:
     }
 
     # then only what both have is compared, whichever is the smaller, and an empty interpreter is no ratio
-    assert ratios(one) == {"cold a": 1.0, "warm b": 1.2}
-    assert disagreements(one, other) == disagreements(other, one) == {"warm b": pytest.approx(0.2)}
+    assert ratios(one) == {"cold a ratio": 1.0, "warm b ratio": 1.2}
+    assert disagreements(one, other) == disagreements(other, one) == {"warm b ratio": pytest.approx(0.2)}
