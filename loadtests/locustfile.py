@@ -56,7 +56,9 @@ def set_up(environment: Environment, runner: Any, **_: Any) -> None:
     if scenario is None:
         return
     # Locust listens to SIGTERM only once a shape has come to its end: until then it is as good as Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # And Ctrl-C is to end a run even if whoever started it, such as a shell in the background, ignores it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     environment.user_classes[:] = [crowd.Crowd]
     environment.shape_class = crowd.ScenarioShape(control)
     environment.shape_class.runner = runner

@@ -41,6 +41,7 @@ _SPEED, _PATIENCE_S = 10.0, 120.0
 
 def main() -> None:
     """Run it; exit non-zero, with what did not hold, unless everything did."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has it ignored
     # As good as Ctrl-C: the stage and Locust are ended in order.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(highlight=False)
