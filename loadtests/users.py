@@ -10,6 +10,7 @@ import json
 import random
 import secrets
 import time
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import gevent
@@ -62,9 +63,9 @@ class JobUser(FastHttpUser):
         self._turn += 1
         self._due_s += _EVERY_S
 
+    @abstractmethod
     def act(self, arrival: Arrival, intended_at: float) -> None:
         """Do it, as had been intended for this moment, in epoch ms; jobs are followed beside it."""
-        raise NotImplementedError
 
     def owner_of(self, arrival: Arrival) -> Owner:
         """Return who does it."""
