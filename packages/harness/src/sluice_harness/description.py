@@ -42,6 +42,10 @@ class Functions:
     sweeper: str
     eventPublisher: str  # noqa: N815
 
+    def by_handler(self) -> dict[str, str]:
+        """Return them by the names of their handlers, as alarms and dashboards have them: ``batch-simulator``."""
+        return {_kebab(role): name for role, name in asdict(self).items()}
+
 
 @dataclass(frozen=True, slots=True)
 class User:
@@ -160,6 +164,10 @@ def at(api_url: str) -> StageDescription:
         if stage.apiUrl.rstrip("/") == api_url.rstrip("/"):
             return stage
     raise FileNotFoundError(f"no stage describes itself in build/stages as {api_url}")
+
+
+def _kebab(name: str) -> str:
+    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name)
 
 
 def from_outputs(outputs: dict[str, str], users: list[User], **place: Any) -> StageDescription:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -37,38 +36,20 @@ class BenchSite:
         self.stage = stage
         self.description = description
         self.engine = processes.engine_of(stage.state)
-        # By the name of the handler: batch-simulator, not batchSimulator.
-        self.functions = {_kebab(name): physical for name, physical in asdict(description.functions).items()}
+        self._clients: dict[str, Any] = {}
+        self.functions = description.functions.by_handler()
         self._began = int(description.clock.now()) // _MINUTE * _MINUTE - _MINUTE
 
     def client(self, service: str) -> Any:
-        """Return a boto3 client of the stage."""
-        return self.stage.client(service)
-
-    @cached_property
-    def lambda_(self) -> Any:
-        """A client of Lambda."""
-        return self.stage.client("lambda")
-
-    @cached_property
-    def sqs(self) -> Any:
-        """A client of SQS."""
-        return self.stage.client("sqs")
-
-    @cached_property
-    def logs(self) -> Any:
-        """A client of CloudWatch Logs."""
-        return self.stage.client("logs")
-
-    @cached_property
-    def dynamodb(self) -> Any:
-        """A client of DynamoDB."""
-        return self.stage.client("dynamodb")
+        """Return the boto3 client of the stage for a service."""
+        if service not in self._clients:
+            self._clients[service] = self.stage.client(service)
+        return self._clients[service]
 
     @cached_property
     def source(self) -> AccountSource:
         """Where its metrics come from."""
-        return AccountSource(self.stage.client("cloudwatch"))
+        return AccountSource(self.client("cloudwatch"))
 
     @cached_property
     def token(self) -> str:
@@ -77,12 +58,12 @@ class BenchSite:
 
     def credentials(self, role_arn: str) -> dict[str, str]:
         """Return a session of a function's own role, as variables; the account is trusted with it first."""
-        iam, name = self.stage.client("iam"), role_arn.rpartition("/")[2]
+        iam, name = self.client("iam"), role_arn.rpartition("/")[2]
         trust = iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
         account = {"AWS": f"arn:aws:iam::{self.description.account}:root"}
         trust["Statement"].append({"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": account})
         iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust))
-        session = self.stage.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="bench")["Credentials"]
+        session = self.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="bench")["Credentials"]
         return {
             "AWS_ACCESS_KEY_ID": session["AccessKeyId"],
             "AWS_SECRET_ACCESS_KEY": session["SecretAccessKey"],
@@ -92,14 +73,14 @@ class BenchSite:
     def set_mappings(self, *names: str, enabled: bool) -> None:
         """Stop or start what takes messages off the queues for these functions, and wait until it has."""
         for name in names:
-            listed = self.lambda_.list_event_source_mappings(FunctionName=self.functions[name])
+            listed = self.client("lambda").list_event_source_mappings(FunctionName=self.functions[name])
             for mapping in listed["EventSourceMappings"]:
-                self.lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=enabled)
+                self.client("lambda").update_event_source_mapping(UUID=mapping["UUID"], Enabled=enabled)
                 self._await_state(mapping["UUID"], "Enabled" if enabled else "Disabled")
 
     def _await_state(self, mapping: str, wanted: str) -> None:
         deadline = time.monotonic() + _PATIENCE_S
-        while self.lambda_.get_event_source_mapping(UUID=mapping)["State"] != wanted:
+        while self.client("lambda").get_event_source_mapping(UUID=mapping)["State"] != wanted:
             if time.monotonic() > deadline:
                 raise StageError(f"mapping {mapping} did not become {wanted}")
             time.sleep(_POLL_S)
@@ -109,13 +90,15 @@ class BenchSite:
         queues = self.description.queues
         depth = 0
         for url in (queues.request.url, queues.work.url):
-            said = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(_DEPTHS))["Attributes"]
+            said = self.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=list(_DEPTHS))[
+                "Attributes"
+            ]
             depth += sum(int(said[name]) for name in _DEPTHS)
         return depth
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """Return the table's rows by job id."""
-        pages = self.dynamodb.get_paginator("scan").paginate(TableName=self.description.jobTable)
+        pages = self.client("dynamodb").get_paginator("scan").paginate(TableName=self.description.jobTable)
         items = (item for page in pages for item in page["Items"])
         return {item["jobKey"]["S"].partition("#")[2]: item for item in items}
 
@@ -182,7 +165,3 @@ def _pause(deadline: float, complaint: str) -> None:
     if time.monotonic() > deadline:
         raise StageError(complaint)
     time.sleep(_POLL_S)
-
-
-def _kebab(name: str) -> str:
-    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name)

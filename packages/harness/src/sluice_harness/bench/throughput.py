@@ -118,7 +118,7 @@ def _submissions_alone(site: BenchSite, poster: Poster, count: int) -> Posted:
     """Submit with nobody to work, then throw the submissions away."""
     site.set_mappings(*_CONSUMERS, enabled=False)
     posted = _post(site, poster, count)
-    site.sqs.purge_queue(QueueUrl=site.description.queues.request.url)
+    site.client("sqs").purge_queue(QueueUrl=site.description.queues.request.url)
     site.set_mappings(*_CONSUMERS, enabled=True)
     return posted
 

@@ -111,7 +111,7 @@ def _received(site: BenchSite, url: str, wanted: set[str]) -> list[dict[str, Any
     """Receive so many jobs' messages as Lambda's pollers do; others, of the bare calls, are left aside."""
     found: dict[str, dict[str, Any]] = {}
     while len(found) < len(wanted):
-        answer = site.sqs.receive_message(
+        answer = site.client("sqs").receive_message(
             QueueUrl=url,
             MaxNumberOfMessages=BATCH,
             MessageAttributeNames=["All"],
@@ -208,7 +208,7 @@ def _authorizations(site: BenchSite, function: DeployedFunction) -> Warm:
 
 
 def _carry_out(site: BenchSite, function: DeployedFunction, plan: dict[str, Any]) -> dict[str, Any]:
-    settings = site.lambda_.get_function_configuration(FunctionName=site.functions[function.name])
+    settings = site.client("lambda").get_function_configuration(FunctionName=site.functions[function.name])
     environment = {
         **runtime_environment(function.code),
         **settings["Environment"]["Variables"],

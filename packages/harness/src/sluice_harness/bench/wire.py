@@ -152,7 +152,7 @@ def log_bytes(site: BenchSite, since_ms: int, jobs: int) -> dict[str, float]:
     """
     names = {group: name for name, group in _groups(site).items()}
     found: dict[str, float] = {}
-    for page in site.logs.get_paginator("describe_log_groups").paginate():
+    for page in site.client("logs").get_paginator("describe_log_groups").paginate():
         for group in page["logGroups"]:
             name = names.get(group["logGroupName"], ACCESS_LOG)
             lines = _lines(site, group["logGroupName"], since_ms)
@@ -169,14 +169,14 @@ def bytes_per_job(lines: Sequence[str], outcome: str | None, jobs: int) -> float
 
 def _groups(site: BenchSite) -> dict[str, str]:
     settings = {
-        name: site.lambda_.get_function_configuration(FunctionName=physical)
+        name: site.client("lambda").get_function_configuration(FunctionName=physical)
         for name, physical in site.functions.items()
     }
     return {name: one["LoggingConfig"]["LogGroup"] for name, one in settings.items()}
 
 
 def _lines(site: BenchSite, group: str, since_ms: int) -> list[str]:
-    pages = site.logs.get_paginator("filter_log_events").paginate(logGroupName=group, startTime=since_ms)
+    pages = site.client("logs").get_paginator("filter_log_events").paginate(logGroupName=group, startTime=since_ms)
     return [event["message"] for page in pages for event in page["events"]]
 
 

@@ -5,7 +5,6 @@ What no API can break, the table's and other services' own failures, is broken b
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +32,7 @@ class Site:
         self.stage = stage
         self.description = description
         self.load = load
-        # By the name that the alarms use: batch-simulator, not batchSimulator.
-        self.functions = {_kebab(name): physical for name, physical in asdict(description.functions).items()}
+        self.functions = description.functions.by_handler()
         self._handlers: dict[str, str] = {}
         self._queue: dict[str, str] = {}
 
@@ -132,10 +130,6 @@ class Site:
         attributes = {name: value for name, value in self._queue.items() if name in kept}
         name = self._queue["QueueArn"].rpartition(":")[2]
         self.sqs.create_queue(QueueName=name, Attributes=attributes)
-
-
-def _kebab(name: str) -> str:
-    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name)
 
 
 def dynamodb_fault(code: str, status: int) -> dict[str, Any]:
