@@ -50,6 +50,31 @@ def test_too_few_submissions() -> None:
     assert failed(evidence(asked=JOBS + 1)) == {"requests: submissions": f"{JOBS}"}
 
 
+def test_users_that_did_nothing() -> None:
+    # given scenarios in which readers and attackers come beside each submission
+    for kind, name in (
+        ("poller", "GET /job-status/{job-id} again"),
+        ("lister", "GET /job-status"),
+        ("hostile", ""),
+    ):
+        users = {"submitter": 0.5, kind: 0.5}
+        found = evidence(scenario=scenario(users=users))
+
+        # when nobody of that kind has come, then
+        assert failed(found) == {"requests: users": f"nothing from {kind}"}
+
+        # when somebody has, then
+        run = found.client.run
+        assert run is not None
+        if kind == "hostile":
+            side = replace(found.client, run=replace(run, rejections={"no token": 1}))
+        else:
+            side = replace(
+                found.client, seconds=[*found.client.seconds, replace(found.client.seconds[0], name=name)]
+            )
+        assert failed(replace(found, client=side)) == {}
+
+
 def test_the_interruption_of_a_run() -> None:
     assert failed(evidence(interrupted=True)) == {"harness: uninterrupted": "interrupted"}
 

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from sluice_harness.loadtest.scenarios import Threshold
 
 _VERSION = 1
+# By which requests those are known who submit nothing; the hostile by what they were refused.
+_READS = {"poller": "GET /job-status/{job-id} again", "lister": "GET /job-status"}
+# Of whom fewer were to come than this, chance may have left out all.
+_FEW = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ def judge(evidence: Evidence) -> Verdict:
 
 
 def requests(evidence: Evidence) -> Iterator[Check]:
-    """Check that as many submissions were accepted as were asked for."""
+    """Check that as many submissions were accepted as were asked for, and that all kinds of users came."""
     accepted = len(evidence.client.jobs)
     refused = evidence.client.run.refused if evidence.client.run else {}
     said = ", ".join(f"{count} {kind}" for kind, count in refused.items())
@@ -80,6 +84,30 @@ def requests(evidence: Evidence) -> Iterator[Check]:
         measured=f"{accepted:,}",
         detail=f"refused: {said}" if said else "",
     )
+    if wanted := _wanted(evidence):
+        missing = sorted(kind for kind in wanted if not _came(evidence, kind))
+        yield Check(
+            "requests",
+            "users",
+            held=not missing,
+            expected=", ".join(sorted(wanted)),
+            measured="all" if not missing else f"nothing from {', '.join(missing)}",
+        )
+
+
+def _wanted(evidence: Evidence) -> set[str]:
+    """Return the kinds of users that submit nothing and of whom some must have come."""
+    shares = evidence.scenario.users
+    others = {kind: share for kind, share in shares.items() if kind in {*_READS, "hostile"}}
+    submitting = sum(shares.values()) - sum(others.values())
+    return {kind for kind, share in others.items() if evidence.asked * share >= _FEW * submitting}
+
+
+def _came(evidence: Evidence, kind: str) -> bool:
+    run = evidence.client.run
+    if kind == "hostile":
+        return run is not None and sum(run.rejections.values()) > 0
+    return any(second.name == _READS[kind] and second.count for second in evidence.client.seconds)
 
 
 def harness(evidence: Evidence) -> Iterator[Check]:
