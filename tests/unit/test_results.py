@@ -22,6 +22,8 @@ from sluice_core.workloads import WorkResult
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from botocore.awsrequest import AWSPreparedRequest
+
     from unit.resources import Bucket
 
 KEY = JobKey("ann", "my-client-token-0001")
@@ -95,6 +97,19 @@ def test_a_result_that_came_too_late_is_deleted_alone(writer: ResultWriter, buck
     writer.delete(late)  # and once more does no harm
 
     assert bucket.keys() == [kept.object_key]
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_result_is_sent_without_asking_s3_first() -> None:
+    """Expect: 100-continue is a round trip more for each job."""
+    s3 = clients.s3()
+    s3.create_bucket(Bucket="results")
+    sent: list[AWSPreparedRequest] = []
+    s3.meta.events.register("before-send.s3.PutObject", lambda request, **_: sent.append(request))
+
+    ResultWriter(s3, "results").put(KEY, "attempt-1", REPORT)
+
+    assert [(request.method, request.headers.get("Expect")) for request in sent] == [("PUT", None)]
 
 
 MINE = Attempt(KEY, "attempt-1")

@@ -205,11 +205,12 @@ def _observe(station: Station, count: int, seed: int) -> Iterator[_Row]:
     direction_noise = _drift(draw, spread=60.0, persistence=0.97)
     prevailing = 360 * draw()
     mean = _mean_temperature(station)
+    swing = 1 + 4.5 * math.cos(math.radians(station.latitude))  # of a day, in degrees either way
     thinning = (1 - 0.0065 * station.elevation / 288.15) ** 5.2559
 
     for hour in range(first_hour, first_hour + count):
         season = _season(station, hour)
-        weather = _time_of_day(station, hour) + next(temperature_noise)
+        weather = swing * _time_of_day(station, hour) + next(temperature_noise)
         temperature = mean + season + weather
         humidity = station.humidity - 1.6 * weather - 0.4 * season + next(humidity_noise)
         humidity = min(100.0, max(3.0, humidity))
@@ -227,11 +228,11 @@ def _observe(station: Station, count: int, seed: int) -> Iterator[_Row]:
 
 def _drift(draw: Callable[[], float], *, spread: float, persistence: float) -> Iterator[float]:
     """AR(1) noise around zero; ``spread`` is its standard deviation."""
-    step = spread * math.sqrt(1 - persistence**2)
+    step = 2 * spread * math.sqrt(1 - persistence**2)
     value = 0.0
     while True:
         # Three uniform draws make a bell of deviation 1/2 that ends at +-1.5: no outlier is absurd.
-        value = persistence * value + step * 2 * (draw() + draw() + draw() - 1.5)
+        value = persistence * value + step * (draw() + draw() + draw() - 1.5)
         yield value
 
 
@@ -246,9 +247,8 @@ def _season(station: Station, hour: int) -> float:
 
 
 def _time_of_day(station: Station, hour: int) -> float:
-    """Warmest at three in the afternoon, by the sun."""
-    swing = 1 + 4.5 * math.cos(math.radians(station.latitude))
-    return swing * math.cos(math.tau * (hour + station.longitude / 15 - 15) / 24)
+    """From -1 to 1, warmest at three in the afternoon, by the sun."""
+    return math.cos(math.tau * (hour + station.longitude / 15 - 15) / 24)
 
 
 def _dew_point(temperature: float, humidity: float) -> float:

@@ -111,7 +111,7 @@ _STAGES = {
         throttle_rate=10_000,
         throttle_burst=10_000,
         processor_concurrency=2,
-        work_concurrency=2,
+        work_concurrency=3,
         # Messages and invocations take real time where a stage's minutes may be a second each (`--speed`).
         thresholds=Thresholds(
             request_age_s=10,
