@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -183,3 +184,16 @@ def test_a_deployment_waits_for_all_it_is_a_snapshot_of(assembly: Assembly) -> N
     assert {
         each for each, policy in assembly.of_type("IAM::Policy").items() if {"Ref": role} in policy["Roles"]
     } <= awaited
+
+
+def test_fewer_requests_are_traced_than_by_default(assembly: Assembly) -> None:
+    rule = assembly.only("XRay::SamplingRule")["SamplingRule"]
+    assert (rule["FixedRate"], rule["ReservoirSize"]) == (stage_config("local").trace_rate, 1)
+    # of this API's stage alone: a rule is the whole account's
+    assert "restapis" in json.dumps(rule["ResourceARN"])
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.1])
+def test_a_trace_rate_is_a_share(rate: float) -> None:
+    with pytest.raises(ValueError, match="trace_rate must be 0-1"):
+        replace(stage_config("local"), trace_rate=rate)

@@ -19,6 +19,12 @@ def test_functions_are_traced(assembly: Assembly) -> None:
         assert function["TracingConfig"] == {"Mode": "Active"}, name
 
 
+def test_lambda_logs_no_lines_of_its_own_for_what_went_well(assembly: Assembly) -> None:
+    for name, function in assembly.of_type("Lambda::Function").items():
+        logging = function["LoggingConfig"]
+        assert (logging["LogFormat"], logging["SystemLogLevel"]) == ("JSON", "WARN"), name
+
+
 def test_functions_know_their_stage(assembly: Assembly) -> None:
     for name, function in assembly.of_type("Lambda::Function").items():
         assert function["Environment"]["Variables"]["STAGE"] == assembly.stage, name

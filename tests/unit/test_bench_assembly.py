@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sluice_harness.bench.assembly import functions
+from sluice_harness.bench.assembly import Settings, functions, settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,3 +60,20 @@ def test_code_that_is_not_there_is_said(tmp_path: Path) -> None:
     template(tmp_path, "one", Ours=function("sluice_handlers.processor.handler", key="gone.zip"))
     with pytest.raises(ValueError, match=r"the code of sluice_handlers\.processor is not in"):
         functions(tmp_path)
+
+
+def rule(rate: float) -> dict[str, Any]:
+    return {"Type": "AWS::XRay::SamplingRule", "Properties": {"SamplingRule": {"FixedRate": rate}}}
+
+
+def test_the_sizes_that_are_paid_for_are_found(tmp_path: Path) -> None:
+    (tmp_path / "asset.abc").mkdir()
+    template(tmp_path, "one", Ours=function("sluice_handlers.processor.handler"), Rule=rule(0.02))
+    assert settings(tmp_path) == Settings({"processor": 512}, 0.02)
+
+
+def test_an_assembly_that_does_not_say_what_it_traces_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "asset.abc").mkdir()
+    template(tmp_path, "one", Ours=function("sluice_handlers.processor.handler"))
+    with pytest.raises(ValueError, match="0 sampling rules"):
+        settings(tmp_path)

@@ -6,9 +6,13 @@ from dataclasses import replace
 
 import pytest
 from sluice_harness.bench import money
+from sluice_harness.bench.assembly import Settings
 from sluice_harness.bench.wire import Use, bytes_per_job, use
 
-MEMORY = {"processor": 512, "batch-simulator": 1024, "job-status": 512, "sweeper": 512, "authorizer": 512}
+SETTINGS = Settings(
+    {"processor": 512, "batch-simulator": 1024, "job-status": 512, "sweeper": 512, "authorizer": 512},
+    trace_rate=0.01,
+)
 JOB = Use(
     calls={
         "sqs SendMessage, by the gateway": 1.0,
@@ -36,7 +40,7 @@ READ = Use(
 
 def test_each_line_of_jobs_that_are_read_once() -> None:
     # given jobs and reads as above
-    lines = money.shown(money.per_million(JOB, READ, MEMORY, 1))
+    lines = money.shown(money.per_million(JOB, READ, SETTINGS, 1))
 
     # then what runs by the clock, the sweeper here, is no part of a job
     assert lines == pytest.approx(
@@ -48,11 +52,11 @@ def test_each_line_of_jobs_that_are_read_once() -> None:
             "S3, puts": 5.0,
             "Lambda, requests": 0.24,  # 1.2 at 0.20
             "EventBridge": 1.0,
-            "X-Ray": 0.55,  # 5 % of two requests and 0.2 polled batches, at 5.00
+            "X-Ray": 0.15,  # 1 % of two requests and 5 % of 0.2 polled batches, at 5.00
             "Lambda, arm64": 0.2,  # (4 + 6) ms of half a GB and 10 ms of a whole one: 0.015 GB-s
             "Logs": 1.0,  # 2,000 bytes at 0.50 a GB
             "Logs, kept": 0.06,
-            "total": 18.275,
+            "total": 17.875,
         },
         abs=1e-3,
     )
@@ -60,7 +64,7 @@ def test_each_line_of_jobs_that_are_read_once() -> None:
 
 def test_a_read_more_costs_what_a_read_costs() -> None:
     # given the totals with none, one and three reads
-    none, one, three = (money.shown(money.per_million(JOB, READ, MEMORY, n))["total"] for n in (0, 1, 3))
+    none, one, three = (money.shown(money.per_million(JOB, READ, SETTINGS, n))["total"] for n in (0, 1, 3))
 
     # then each read costs the same, but for rounding
     assert three - one == pytest.approx(2 * (one - none), abs=1e-3)
@@ -68,16 +72,16 @@ def test_a_read_more_costs_what_a_read_costs() -> None:
 
 def test_better_durations_take_the_place_of_the_tapped_functions() -> None:
     # given a run without a tap
-    untapped = money.per_million(JOB, READ, MEMORY, 0, {"processor": 2.0, "batch-simulator": 5.0})
+    untapped = money.per_million(JOB, READ, SETTINGS, 0, {"processor": 2.0, "batch-simulator": 5.0})
 
     # then only Lambda's time changes
-    tapped = money.per_million(JOB, READ, MEMORY, 0)
+    tapped = money.per_million(JOB, READ, SETTINGS, 0)
     assert {a.what for a, b in zip(tapped, untapped, strict=True) if a != b} == {"Lambda, arm64"}
 
 
 def test_jobs_without_events_cost_nothing_on_the_bus() -> None:
     calls = {name: count for name, count in JOB.calls.items() if not name.startswith("events")}
-    assert money.shown(money.per_million(replace(JOB, calls=calls), READ, MEMORY, 0))["EventBridge"] == 0
+    assert money.shown(money.per_million(replace(JOB, calls=calls), READ, SETTINGS, 0))["EventBridge"] == 0
 
 
 def test_authorizations_are_priced_apart() -> None:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from botocore.awsrequest import AWSPreparedRequest
-
     from unit.resources import Bucket
 
 KEY = JobKey("ann", "my-client-token-0001")

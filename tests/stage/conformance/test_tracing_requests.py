@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from stage.conformance import apis
-from stage.conformance.functions import create_function, create_queue, invoke
+from stage.conformance.functions import create_function, create_queue, invoke, unique
 from stage.conformance.traces import awaited, new_id, new_root, read, traced
 
 if TYPE_CHECKING:
@@ -115,6 +115,37 @@ def test_of_requests_that_nobody_decided_upon_few_are_sampled(engine: Engine) ->
     decisions = Counter(sampled for _, _, sampled in headers)
     assert len(headers) == 80
     assert decisions["1"] <= 30
+
+
+@pytest.mark.parametrize(("rate", "decision"), [(0, "0"), (1, "1")])
+def test_a_rule_of_the_stages_own_decides_before_the_default_one(
+    engine: Engine, rate: float, decision: str
+) -> None:
+    # given an API that traces, and a rule for all that its stage gets
+    queue, name = apis.new_queue(engine), unique("rule")
+    stage = {"Fn::Sub": "arn:aws:apigateway:us-east-1::/restapis/${Api}/stages/prod"}
+    told = {
+        "RuleName": name,
+        "ResourceARN": stage,
+        "FixedRate": rate,
+        "ReservoirSize": 0,
+        "Priority": 1,
+        **dict.fromkeys(("Host", "HTTPMethod", "ServiceName", "ServiceType", "URLPath"), "*"),
+    }
+    rule = {"Type": "AWS::XRay::SamplingRule", "Properties": {"SamplingRule": told}}
+    api = traced(engine, apis.to_queue(queue, PLAIN), extra={**apis.sender(queue), "Rule": rule})
+
+    # when requests without a header come
+    for _ in range(3):
+        api.post({})
+
+    # then its rate decides for each, the first too, and the segments name the rule
+    headers = [_parts(header) for header in headers_in(engine, queue)]
+    assert [sampled for _, _, sampled in headers] == [decision] * 3
+    if rate:
+        segment = awaited(engine, headers[0][0])["AWS::ApiGateway::Stage"]
+        assert segment["aws"]["xray"] == {"sampling_rule_name": name}
+    assert api.physical["Rule"].endswith(f":sampling-rule/{name}")
 
 
 @pytest.mark.parametrize("tracing", [True, False])

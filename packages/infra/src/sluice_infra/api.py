@@ -10,6 +10,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
+from aws_cdk import aws_xray as xray
 from constructs import Construct
 from sluice_core import problems
 from sluice_core.requests import request_schema
@@ -90,6 +91,7 @@ class JobApi(Construct):
             self.rest_api.root.add_resource("cancel-job").add_resource("{job-id}"), "POST", cancel_job
         )
         self._add_gateway_responses()
+        self._add_sampling(config)
 
     def _add_method(self, resource: apigateway.Resource, verb: str, function: lambda_.IFunction) -> None:
         """Let a function answer one method."""
@@ -135,6 +137,26 @@ class JobApi(Construct):
             },
         )
         return api
+
+    def _add_sampling(self, config: StageConfig) -> None:
+        """Trace fewer requests than X-Ray's default rule: each is billed, and one in a hundred tells as much."""
+        xray.CfnSamplingRule(
+            self,
+            "Sampling",
+            sampling_rule=xray.CfnSamplingRule.SamplingRuleProperty(
+                rule_name=f"sluice-{config.name}",
+                resource_arn=self.rest_api.deployment_stage.stage_arn,
+                priority=1_000,
+                reservoir_size=1,
+                fixed_rate=config.trace_rate,
+                host="*",
+                http_method="*",
+                service_name="*",
+                service_type="*",
+                url_path="*",
+                version=1,
+            ),
+        )
 
     def _add_submit(self, config: StageConfig, queue: sqs.Queue) -> None:
         schema = request_schema(load_workloads(config.workloads))

@@ -67,6 +67,9 @@ class Function(Construct):
             role=self.role,
             log_group=self.log_group,
             tracing=lambda_.Tracing.ACTIVE,
+            # No START, END and REPORT of what went well: Lambda's metrics say the same, and lines are billed.
+            logging_format=lambda_.LoggingFormat.JSON,
+            system_log_level_v2=lambda_.SystemLogLevel.WARN,
             environment={"STAGE": config.name, **environment},
         )
         self.allow(["logs:CreateLogStream", "logs:PutLogEvents"], [self.log_group.log_group_arn])

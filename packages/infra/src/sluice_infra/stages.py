@@ -65,6 +65,8 @@ class StageConfig:
     processor_concurrency, work_concurrency : int
         Event-source MaximumConcurrency of the two queues (2-1,000). Never reserved concurrency, which
         throttles healthy messages into the dead-letter queue.
+    trace_rate : float
+        The share of requests (0 to 1) that X-Ray records beyond the first of each second.
     result_days : int
         How long rows and results are kept.
     workloads : str
@@ -85,6 +87,7 @@ class StageConfig:
     throttle_burst: int = 2_000
     processor_concurrency: int = 20
     work_concurrency: int = 50
+    trace_rate: float = 0.01
     result_days: int = 30
     workloads: str = "weather-report=sluice_core.weather:WeatherReport"
     thresholds: Thresholds = Thresholds()
@@ -96,6 +99,8 @@ class StageConfig:
             value = getattr(self, setting)
             if not 2 <= value <= 1_000:  # noqa: PLR2004 - the limits of MaximumConcurrency
                 raise ValueError(f"stage {self.name}: {setting} must be 2-1,000, not {value}")
+        if not 0 <= self.trace_rate <= 1:
+            raise ValueError(f"stage {self.name}: trace_rate must be 0-1, not {self.trace_rate}")
 
 
 _PROD = StageConfig(name="prod")

@@ -77,9 +77,8 @@ class _Bench:
             found["throughput"] = report.throughput(runs, found.get("warm"))
         if used is not None:
             run = runs.get(options.jobs) or next(iter(runs.values()), None)
-            memory = {one.name: one.memory_mb for one in self._functions}
             authorization = found.get("warm", {}).get("authorizer", {}).get("handlerMs")
-            found["cost"] = report.cost(*used, memory, run, authorization)
+            found["cost"] = report.cost(*used, assembly.settings(self._assembly), run, authorization)
         found["seconds"] = round(time.monotonic() - began, 1)
         return found
 

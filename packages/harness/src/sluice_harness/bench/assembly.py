@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sluice_harness.engine import ACCOUNT, REGION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 # Stands for what only a deployment knows: a start does nothing with it but keep it.
@@ -39,6 +39,30 @@ class DeployedFunction:
     environment: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is paid for by size: megabytes of each function, and the share of requests traced (0 to 1)."""
+
+    memory_mb: Mapping[str, int]
+    trace_rate: float
+
+
+def settings(assembly: Path) -> Settings:
+    """Return the sizes of a synthesized assembly.
+
+    Raises
+    ------
+    ValueError
+        It has none of our functions, or not one sampling rule.
+
+    """
+    rules = [one["SamplingRule"] for kind, one in _resources(assembly) if kind == "AWS::XRay::SamplingRule"]
+    if len(rules) != 1:
+        raise ValueError(f"{assembly} has {len(rules)} sampling rules, not one")
+    memory_mb = {one.name: one.memory_mb for one in functions(assembly)}
+    return Settings(memory_mb, float(rules[0]["FixedRate"]))
+
+
 def functions(assembly: Path) -> list[DeployedFunction]:
     """Return the functions of a synthesized assembly that are Sluice's own, by name.
 
@@ -49,15 +73,19 @@ def functions(assembly: Path) -> list[DeployedFunction]:
 
     """
     found = []
-    for template in sorted(assembly.glob("*.template.json")):
-        for resource in json.loads(template.read_text()).get("Resources", {}).values():
-            properties = resource.get("Properties", {})
-            handler = str(properties.get("Handler", ""))
-            if resource["Type"] == "AWS::Lambda::Function" and handler.startswith("sluice_handlers."):
-                found.append(_function(assembly, handler.rpartition(".")[0], properties))
+    for kind, properties in _resources(assembly):
+        handler = str(properties.get("Handler", ""))
+        if kind == "AWS::Lambda::Function" and handler.startswith("sluice_handlers."):
+            found.append(_function(assembly, handler.rpartition(".")[0], properties))
     if not found:
         raise ValueError(f"{assembly} has no functions of ours; synthesize it again: `uvx nox -s synth -- local`")
     return sorted(found, key=lambda one: one.name)
+
+
+def _resources(assembly: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for template in sorted(assembly.glob("*.template.json")):
+        for resource in json.loads(template.read_text()).get("Resources", {}).values():
+            yield resource["Type"], resource.get("Properties", {})
 
 
 def _function(assembly: Path, module: str, properties: Mapping[str, Any]) -> DeployedFunction:

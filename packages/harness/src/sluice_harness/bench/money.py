@@ -14,14 +14,15 @@ from sluice_harness.review.costs import CostLine, Usage, estimate, prices, total
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sluice_harness.bench.assembly import Settings
     from sluice_harness.bench.wire import Use
 
 _MB_PER_GB = 1024
 _MS_PER_S = 1000
 _ARCHITECTURE = "arm64"
-# X-Ray's default rule records the first request of a second and this share of the others ("Configuring sampling
-# rules"); at a million jobs it is the share that counts.
-SAMPLED = 0.05
+# The share that X-Ray's default rule records of what no rule of ours covers, which is what Lambda polls for
+# ("Configuring sampling rules"). At a million jobs the first of each second do not count.
+_DEFAULT_TRACE_RATE = 0.05
 _LOG_MONTHS = 1.0
 FREE: Mapping[str, str] = {
     "DynamoDB Streams": "reads by a function's own mapping are not billed",
@@ -36,7 +37,7 @@ FREE: Mapping[str, str] = {
 
 
 def per_million(
-    job: Use, read: Use, memory_mb: Mapping[str, int], reads: int, durations: Mapping[str, float] | None = None
+    job: Use, read: Use, settings: Settings, reads: int, durations: Mapping[str, float] | None = None
 ) -> list[CostLine]:
     """Return the lines for jobs whose status is read so many times.
 
@@ -44,15 +45,15 @@ def per_million(
     ----------
     job, read : Use
         What one of each uses.
-    memory_mb : mapping
-        By function.
+    settings : Settings
+        The functions' memory and the share of traced requests.
     reads : int
         How often each job's status is read.
     durations : mapping, optional
         Milliseconds of Lambda per job by function, where there are better ones than the tapped functions'.
 
     """
-    return estimate(_usage(job, read, memory_mb, reads, durations or job.duration_ms), prices())
+    return estimate(_usage(job, read, settings, reads, durations or job.duration_ms), prices())
 
 
 def authorizations_per_million(duration_ms: float, memory_mb: int) -> float:
@@ -68,17 +69,17 @@ def shown(lines: list[CostLine]) -> dict[str, float]:
     return {**told, "total": round(total(lines, "per_million"), 4)}
 
 
-def _usage(job: Use, read: Use, memory_mb: Mapping[str, int], reads: int, durations: Mapping[str, float]) -> Usage:
+def _usage(job: Use, read: Use, settings: Settings, reads: int, durations: Mapping[str, float]) -> Usage:
     api = 1.0 + reads
     invocations = _of_jobs(job.invocations) + reads * _of_jobs(read.invocations)
     milliseconds = {
         name: durations.get(name, 0.0) + reads * read.duration_ms.get(name, 0.0)
-        for name in memory_mb
+        for name in settings.memory_mb
         if name not in NOT_PER_JOB
     }
     logged = job.all_log_bytes + reads * read.all_log_bytes
     # What is invoked through the gateway is in its request's trace; what Lambda polls for has traces of its own.
-    traces = api + _of_jobs(job.invocations)
+    traces = settings.trace_rate * api + _DEFAULT_TRACE_RATE * _of_jobs(job.invocations)
     return Usage(
         seconds=0,
         jobs=1,
@@ -87,7 +88,7 @@ def _usage(job: Use, read: Use, memory_mb: Mapping[str, int], reads: int, durati
         lambda_requests=invocations,
         gb_seconds={
             _ARCHITECTURE: sum(
-                spent / _MS_PER_S * memory_mb[name] / _MB_PER_GB for name, spent in milliseconds.items()
+                spent / _MS_PER_S * settings.memory_mb[name] / _MB_PER_GB for name, spent in milliseconds.items()
             )
         },
         write_units=job.write_units + reads * read.write_units,
@@ -99,7 +100,7 @@ def _usage(job: Use, read: Use, memory_mb: Mapping[str, int], reads: int, durati
         composite_alarms=0,
         dashboards=0,
         events=job.requests("events") and 1.0,
-        traces=SAMPLED * traces,
+        traces=traces,
         log_months=_LOG_MONTHS,
     )
 

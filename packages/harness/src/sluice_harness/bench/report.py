@@ -13,6 +13,7 @@ from sluice_harness.review.costs import prices
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sluice_harness.bench.assembly import Settings
     from sluice_harness.bench.cold import ColdStart
     from sluice_harness.bench.throughput import Run
     from sluice_harness.bench.warm import Warm
@@ -88,7 +89,7 @@ def _use(one: Use) -> dict[str, Any]:
 
 
 def cost(
-    job: Use, read: Use, memory_mb: Mapping[str, int], run: Run | None, authorization_ms: float | None
+    job: Use, read: Use, settings: Settings, run: Run | None, authorization_ms: float | None
 ) -> dict[str, Any]:
     """Return USD per million jobs, by number of reads and line."""
     durations = run.duration_ms if run else None
@@ -97,12 +98,12 @@ def cost(
         "pricesAsOf": prices()["asOf"],
         "lambdaTimeOf": f"{run.jobs} jobs on this machine" if run else "functions behind a tap, on this machine",
         "perMillion": {
-            str(reads): money.shown(money.per_million(job, read, memory_mb, reads, durations)) for reads in READS
+            str(reads): money.shown(money.per_million(job, read, settings, reads, durations)) for reads in READS
         },
         "free": dict(money.FREE),
     }
     if authorization_ms is not None:
-        each = money.authorizations_per_million(authorization_ms, memory_mb["authorizer"])
+        each = money.authorizations_per_million(authorization_ms, settings.memory_mb["authorizer"])
         shown["authorizationsPerMillion"] = round(each, 4)
     return shown
 

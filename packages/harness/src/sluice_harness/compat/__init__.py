@@ -23,6 +23,7 @@ _PATCHES = [
     "gateway.access_logs",
     "tracing.daemon",
     "tracing.api",
+    "tracing.sampling_rules",
     "tracing.function_traces",
     "tracing.gateway_segments",
     "tracing.queue_headers",

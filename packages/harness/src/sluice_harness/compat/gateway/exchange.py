@@ -28,7 +28,7 @@ from ministack.core import responses
 from ministack.services import apigateway_v1 as gateway
 
 from sluice_harness.compat.patching import expect
-from sluice_harness.compat.tracing import trace_headers
+from sluice_harness.compat.tracing import sampling_rules, trace_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -78,7 +78,7 @@ finished: list[Callable[[Exchange, Response], None]] = []
 """Called with every exchange and its answer; the access log registers itself here."""
 
 
-_sampler = trace_headers.Sampler()
+_sampler = sampling_rules.Sampler()
 
 
 def current() -> Exchange:
@@ -161,7 +161,7 @@ async def _serve(  # noqa: PLR0917 - the engine's signature
     stage = gateway._stages_v1.get(api_id, {}).get(stage_name)
     exchange = _begin(dict(headers or {}), dict(query_params or {}), body or b"")
     exchange.stage = stage or {}
-    _trace(exchange, f"{api_id}/{stage_name}")
+    _trace(exchange, stage_arn(region, api_id, stage_name))
     exchange.context.update(
         accountId=account, apiId=api_id, stage=stage_name, httpMethod=method, path=_client_path.get() or path
     )
@@ -226,14 +226,19 @@ def _begin(headers: dict[str, str], query: dict[str, list[str]], body: bytes) ->
     return Exchange(context, headers, query, body)
 
 
-def _trace(exchange: Exchange, service: str) -> None:
+def stage_arn(region: str, api_id: str, stage_name: str) -> str:
+    """Return the ARN by which X-Ray knows an API's stage."""
+    return f"arn:aws:apigateway:{region}::/restapis/{api_id}/stages/{stage_name}"
+
+
+def _trace(exchange: Exchange, resource: str) -> None:
     """Add the tracing header that the back end is to see, and decide on sampling where nobody has."""
     header = trace_headers.parse(exchange.headers.get("x-amzn-trace-id"))
     if header is None:
         header = trace_headers.TraceHeader(trace_headers.new_root())
         exchange.headers["x-amzn-trace-id"] = str(header)
     if exchange.stage.get("tracingEnabled"):
-        sampled = _sampler.decide(service) if header.sampled is None else header.sampled
+        sampled = _sampler.decide(resource) if header.sampled is None else header.sampled
         exchange.trace = replace(header, sampled=sampled)
         exchange.context["xrayTraceId"] = header.root
 

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 from ministack.services import lambda_svc
 
 from sluice_harness.compat.patching import expect
-from sluice_harness.compat.tracing import trace_headers
+from sluice_harness.compat.tracing import sampling_rules, trace_headers
 from sluice_harness.compat.tracing.trace_headers import TraceHeader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _caller: ContextVar[TraceHeader | None] = ContextVar("sluice_caller_trace", default=None)
-_sampler = trace_headers.Sampler()
+_sampler = sampling_rules.Sampler()
 
 
 def apply() -> None:
@@ -45,7 +45,7 @@ def decided(header: TraceHeader, config: dict[str, Any]) -> TraceHeader:
     """Return the header with a decision to sample, this function's if nobody has made one."""
     if header.sampled is not None or not is_active(config):
         return header
-    return replace(header, sampled=_sampler.decide(str(config.get("FunctionName"))))
+    return replace(header, sampled=_sampler.decide(str(config.get("FunctionArn"))))
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from ministack.services import lambda_svc
 
 from sluice_harness.compat.gateway import exchange
 from sluice_harness.compat.patching import expect
-from sluice_harness.compat.tracing import function_traces, queue_headers, trace_headers
+from sluice_harness.compat.tracing import function_traces, queue_headers, sampling_rules, trace_headers
 from sluice_harness.compat.tracing.daemon import STORE
 from sluice_harness.compat.tracing.trace_headers import TraceHeader
 
@@ -159,6 +159,7 @@ def _write_stage(this: Exchange, response: Response) -> None:
         return
     now, known = time.time(), this.context
     api, stage = known["apiId"], known["stage"]
+    resource = exchange.stage_arn(gateway.get_region(), api, stage)
     place = {"account_id": known["accountId"], "rest_api_id": api, "stage": stage}
     document: Document = {
         "trace_id": this.trace.root,
@@ -166,12 +167,12 @@ def _write_stage(this: Exchange, response: Response) -> None:
         **({"parent_id": this.trace.parent} if this.trace.parent else {}),
         "name": f"{gateway._rest_apis[api]['name']}/{stage}",
         "origin": "AWS::ApiGateway::Stage",
-        "resource_arn": f"arn:aws:apigateway:{gateway.get_region()}::/restapis/{api}/stages/{stage}",
+        "resource_arn": resource,
         "start_time": now - (time.perf_counter() - this.started),
         "end_time": now,
         "http": {"request": _request(this)},
         "aws": {
-            "xray": {"sampling_rule_name": "Default"},
+            "xray": {"sampling_rule_name": sampling_rules.of(resource).name},
             "api_gateway": {**place, "request_id": known["requestId"]},
         },
         "annotations": {"aws:api_id": api, "aws:api_stage": stage},

@@ -1,21 +1,12 @@
-"""Trace headers and the decision to sample: what the first service a request meets settles for all that follow.
-
-MiniStack samples every invocation of an actively traced function and decides nothing at the gateway. AWS's
-services apply X-Ray's default rule, "the first request each second, and five percent of any additional requests",
-unless the caller has decided: its `Sampled` is honoured, and so are its `Root` and `Parent` (X-Ray Developer
-Guide, "Configuring sampling rules", "Tracing header"). The reservoir of the rule is shared by an account's
-services; here each service has one, as long as X-Ray has not assigned quotas (ibid., "Sampling rule options").
-"""
+"""Trace headers, as services pass them on (X-Ray Developer Guide, "Tracing header")."""
 
 from __future__ import annotations
 
 import os
-import random
 import re
 import time
 from dataclasses import dataclass
 
-RATE = 0.05
 _ROOT = re.compile(r"1-[0-9a-f]{8}-[0-9a-f]{24}")
 _ENTITY = re.compile(r"[0-9a-f]{16}")
 
@@ -66,18 +57,3 @@ def new_root() -> str:
 def new_id() -> str:
     """Return the id of a new segment or subsegment."""
     return os.urandom(8).hex()
-
-
-class Sampler:
-    """X-Ray's default rule, for each service by itself."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, int] = {}
-
-    def decide(self, service: str) -> bool:
-        """Whether to record the request that this service has just met, of which nobody has decided yet."""
-        second = int(time.time())
-        if self._last.get(service) != second:
-            self._last[service] = second
-            return True
-        return random.random() < RATE  # noqa: S311 - sampling is no secret
