@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 from collector import Collector
-from gevent.event import AsyncResult
+from gevent.event import AsyncResult, Event
 from locust.exception import StopTest
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 from pacing import Schedule
@@ -35,6 +35,7 @@ _READY, _GO, _SEEN, _CONCLUDE = "load-ready", "load-go", "load-seen", "load-conc
 _EVERY_S = 1.0
 # How long all have to be ready before the first is to send something.
 _HEAD_START_S = 0.5
+_ALL_READY_S = 120.0
 _LAST_WORDS_S = 15.0
 _POLL_S = 0.05
 
@@ -62,6 +63,7 @@ class Control:
         self._finished: set[str] = set()
         self._go: AsyncResult[Go] = AsyncResult()
         self._is_active = False
+        self._stopping = Event()
         self._began_s = 0.0
         self._beside: list[gevent.Greenlet[..., Any]] = []
         self._listen()
@@ -144,17 +146,19 @@ class Control:
         scenario = self.scenario
         self._began_s = time.time()
         self._finished.clear()
+        self._stopping.clear()
         self._go = AsyncResult()
         if self._collects:
             self._ready.clear()
             self._collector = Collector(self._asked)
             if self._out:
                 self._out.mkdir(parents=True, exist_ok=True)
-            self._beside.append(gevent.spawn(self._repeat, self._show_progress))
+            self._beside.append(gevent.spawn(self._repeat, self._show_progress, _EVERY_S))
         if self._makes_load:
             self._enter(scenario)
-            self._beside.append(gevent.spawn(self._repeat, self._hand_over))
-            self._beside.append(gevent.spawn(self._repeat_flush))
+            self._beside.append(gevent.spawn(self._repeat, self._hand_over, _EVERY_S))
+            sender = process_of(self._environment).metrics
+            self._beside.append(gevent.spawn(self._repeat, sender.flush, sender.interval_s))
         self._is_active = True
 
     def _enter(self, scenario: Scenario | None) -> None:
@@ -175,10 +179,19 @@ class Control:
         enter(self._environment, process)
 
     def wait_for_go(self) -> Go:
-        """Say that this process is ready, wait until all are, and return its part."""
+        """Say that this process is ready, wait until all are, and return its part.
+
+        Raises
+        ------
+        RuntimeError
+            Another process took part, and never said that it was ready.
+
+        """
         self._runner.send_message(_READY)
-        go: Go = self._go.get()
-        return go
+        with gevent.Timeout(_ALL_READY_S, False):
+            go: Go = self._go.get()
+            return go
+        raise RuntimeError(f"not every process was ready to begin within {_ALL_READY_S:g} s; is one gone?")
 
     def _on_ready(self, msg: Message, **_: Any) -> None:
         self._ready.add(msg.node_id)
@@ -194,16 +207,9 @@ class Control:
 
     # --- meanwhile
 
-    def _repeat(self, action: Callable[[], None]) -> None:
-        while True:
-            gevent.sleep(_EVERY_S)
+    def _repeat(self, action: Callable[[], object], every_s: float) -> None:
+        while not self._stopping.wait(every_s):
             self._guarded(action)
-
-    def _repeat_flush(self) -> None:
-        metrics = process_of(self._environment).metrics
-        while True:
-            gevent.sleep(metrics.interval_s)
-            self._guarded(metrics.flush)
 
     def _guarded(self, action: Callable[[], object]) -> None:
         try:
@@ -236,6 +242,9 @@ class Control:
         if not self._is_active:
             return
         self._is_active = False
+        self._stopping.set()
+        # Not killed at once: metrics that were taken, but not answered for, would be sent again.
+        gevent.joinall(self._beside, timeout=_LAST_WORDS_S)
         gevent.killall(self._beside, block=True, timeout=_LAST_WORDS_S)
         self._beside.clear()
         if self._makes_load:

@@ -57,12 +57,16 @@ class Crowd(User):
         process.has_crowd = True
         # Beforehand, and all are waited for: no request of the schedule is late because somebody signs in.
         is_signed_in = process.guarded(process.tokens.sign_in_all)
-        go = control_of(self.environment).wait_for_go()
-        if is_signed_in:
-            process.guarded(self._do, go)
+        process.guarded(self._take_part, is_signed_in)
         process.recorder.is_done = True
         while True:
             gevent.sleep(3_600)
+
+    def _take_part(self, is_signed_in: bool) -> None:
+        """Begin when all others do, who wait for this process even if it has nothing to send."""
+        go = control_of(self.environment).wait_for_go()
+        if is_signed_in:
+            self._do(go)
 
     def _do(self, go: Go) -> None:
         """Do this process's part, and follow it to its end."""

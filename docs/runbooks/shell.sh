@@ -80,7 +80,7 @@ saved() {
 crashes() {
   groups=$(aws lambda get-function-configuration --function-name "$(out "$1")" \
     --query LoggingConfig.LogGroup --output text)
-  insights "$groups" "${2:-1}" 'filter @message like /Task timed out|Runtime exited|errorType|Traceback/
+  insights "$groups" "${2:-1}" 'filter @message like /"status": ?"(error|failure|timeout)"|Runtime exited|errorType|Traceback/
     | fields @timestamp, @message | sort @timestamp desc | limit 20'
 }
 

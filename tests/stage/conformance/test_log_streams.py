@@ -13,6 +13,10 @@ def handler(event, context):
     print("hello")
     return context.log_stream_name
 """
+FAILING = """
+def handler(event, context):
+    raise LookupError
+"""
 
 
 def test_an_environment_writes_to_the_stream_it_is_told(engine: Any) -> None:
@@ -45,3 +49,16 @@ def test_json_logging_has_platform_lines_by_level(engine: Any, level: str, expec
     # then
     lines = log_lines(engine, f"/aws/lambda/{name}")
     assert [json.loads(line)["type"] if line.startswith("{") else line for line in lines] == expected
+
+
+def test_what_went_wrong_is_reported_at_the_highest_level_too(engine: Any) -> None:
+    # given
+    settings = {"LogFormat": "JSON", "SystemLogLevel": "WARN", "ApplicationLogLevel": "INFO"}
+    name = create_function(engine, FAILING, LoggingConfig=settings)
+
+    # when
+    engine.client("lambda").invoke(FunctionName=name)
+
+    # then
+    reports = [line for line in log_lines(engine, f"/aws/lambda/{name}") if '"platform.report"' in line]
+    assert [json.loads(report)["record"]["status"] for report in reports] == ["error"]

@@ -191,7 +191,7 @@ def _add_trace(commands: _Commands) -> None:
         show_traces,
         """Draw a job's trace: one row for each thing that X-Ray recorded of it, from the client's request through
         both queues to the result, on a common axis of time, with faults, errors and throttles marked. A job has a
-        trace only if it was sampled: the first request each second is, and one in twenty of the others. Several
+        trace only if it was sampled: the first request each second is, and one in a hundred of the others. Several
         traces, of a token used more than once or by several owners, come one after another.""",
         "trace 1790000000000-5e2f0d4c-3b1a-4f60-9c8d-7e6f5a4b3c2d-0a1b2c3d",
     )

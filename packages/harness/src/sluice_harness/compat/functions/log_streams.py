@@ -52,7 +52,7 @@ def apply() -> None:
             return
         _current.set(None)
         config = func.get("config") or func
-        before, after = _platform_lines(func, config, request_id, duration_ms)
+        before, after = _platform_lines(func, config, request_id, duration_ms, error=error)
         _write(_group(config), stream, [*before, *log_text.splitlines(), *after])
 
     lambda_svc._emit_lambda_logs = emit_to_environment
@@ -76,7 +76,7 @@ def _group(config: dict[str, Any]) -> str:
 
 
 def _platform_lines(
-    func: Any, config: dict[str, Any], request_id: str, duration: int
+    func: Any, config: dict[str, Any], request_id: str, duration: int, *, error: bool
 ) -> tuple[list[str], list[str]]:
     logging = config.get("LoggingConfig") or {}
     version, memory = config.get("Version", "$LATEST"), config.get("MemorySize", 128)
@@ -88,11 +88,12 @@ def _platform_lines(
         )
         start = f"START RequestId: {request_id} Version: {version}"
         return [start], [f"END RequestId: {request_id}", report]
-    if logging.get("SystemLogLevel") == "WARN":
-        return [], []
     metrics = {"durationMs": duration, "billedDurationMs": duration, "memorySizeMB": memory}
-    start = _platform_json("platform.start", requestId=request_id, version=version)
-    return [start], [_platform_json("platform.report", requestId=request_id, metrics=metrics)]
+    status = "error" if error else "success"
+    report = _platform_json("platform.report", requestId=request_id, metrics=metrics, status=status)
+    if logging.get("SystemLogLevel") == "WARN":
+        return [], [report] if error else []
+    return [_platform_json("platform.start", requestId=request_id, version=version)], [report]
 
 
 def _platform_json(kind: str, **record: Any) -> str:
