@@ -107,7 +107,7 @@ _PROD = StageConfig(name="prod")
 _STAGES = {
     "prod": _PROD,
     "dev": replace(_PROD, name="dev", protected=False),
-    # Two workers a queue fill two cores; more would only wait for each other.
+    # Three workers with work and two processors fill two cores; more would only wait for each other.
     "local": replace(
         _PROD,
         name="local",

@@ -37,7 +37,7 @@ SHARES = {
     Role.CONFLICT: 0.01,
 }
 # Some of the cancelled jobs take their time, so that they can be met RUNNING; a few ordinary ones outlast a
-# heartbeat. Few of either: two workers do all the work.
+# heartbeat. Few of either: three workers do all the work.
 _CANCEL_RUNNING = 0.12
 _CANCEL_WORK_S = 2
 _LONG = 0.001

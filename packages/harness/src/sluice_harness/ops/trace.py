@@ -83,7 +83,7 @@ def _read(xray: XRayClient, trace_ids: list[str]) -> Iterator[Trace]:
 def _not_found(job_id: str, hours: float) -> str:
     return (
         f"no trace of job {job_id} began within the last {hours:g} hours. It was not sampled (X-Ray records the "
-        "first request each second and, by the stage's rule, few of the others), or it is older (--hours), or its trace is not there "
-        "yet: look again in some seconds. To have a submission traced for sure, send this header with it, a new "
-        f"one each time:\n  X-Amzn-Trace-Id: Root={new_root()};Sampled=1"
+        "first request each second and, by the stage's rule, few of the others), or it is older (--hours), or its "
+        "trace is not there yet: look again in some seconds. To have a submission traced for sure, send this "
+        f"header with it, a new one each time:\n  X-Amzn-Trace-Id: Root={new_root()};Sampled=1"
     )
