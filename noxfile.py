@@ -52,6 +52,24 @@ def local(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def deploy(session: nox.Session) -> None:
+    """Deploy a stage, ask before it costs anything, and run a job on it (-- --stage NAME --yes --on LOCAL)."""
+    _run(session, "python", "-m", "sluice_harness.deploy", "deploy", *session.posargs)
+
+
+@nox.session(default=False)
+def diff(session: nox.Session) -> None:
+    """Show what a deployment of a stage would change (-- --stage NAME --on LOCAL)."""
+    _run(session, "python", "-m", "sluice_harness.deploy", "diff", *session.posargs)
+
+
+@nox.session(default=False)
+def destroy(session: nox.Session) -> None:
+    """Delete a stage and all that it holds, after asking (-- --stage NAME --yes --on LOCAL)."""
+    _run(session, "python", "-m", "sluice_harness.deploy", "destroy", *session.posargs)
+
+
+@nox.session(default=False)
 def chaos(session: nox.Session) -> None:
     """Run jobs through the local stage while everything fails, and audit it (-- --jobs N --seed S --minutes M)."""
     _run(session, "python", "-m", "sluice_harness.chaos.session", *session.posargs)

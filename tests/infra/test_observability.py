@@ -13,6 +13,7 @@ import sluice_handlers
 from infra.assemblies import Assembly, Properties, listed, logical_id
 from infra.watched import resolved
 from sluice_harness.description import ROOT
+from sluice_infra.stages import stage_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,7 +107,7 @@ def test_all_of_it_is_in_a_stack_of_its_own(assembly: Assembly) -> None:
 
 def test_what_clients_measure_has_a_log_group_that_forgets(assembly: Assembly) -> None:
     group = assembly.outputs["LoadLogGroup"]["Ref"]
-    assert assembly.resources[group]["Properties"]["RetentionInDays"] == 30
+    assert assembly.resources[group]["Properties"]["RetentionInDays"] == stage_config(assembly.stage).log_days
     # and no function may write into it
     assert [
         name for name, statement in assembly.statements() if group in json.dumps(statement.get("Resource"))

@@ -15,7 +15,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_s3, aws_sqs
 from sluice_core.workloads import WorkResult
 from sluice_infra.app import build
-from sluice_infra.stages import stage_config
+from sluice_infra.stages import Domain, stage_config
 
 LOCAL = stage_config("local")
 
@@ -44,6 +44,23 @@ def other_schema(app: cdk.App) -> None:
     build(app, replace(LOCAL, workloads=f"weather-report={__name__}:Echo"))
 
 
+def with_front_door(app: cdk.App) -> None:
+    """A domain name and a web ACL."""
+    arn = "arn:aws:{}:us-east-1:000000000000:{}"
+    build(
+        app,
+        replace(
+            LOCAL,
+            domain=Domain(
+                name="jobs.example.com",
+                certificate_arn=arn.format("acm", "certificate/one"),
+                hosted_zone_id="Z0123456789",
+            ),
+            web_acl_arn=arn.format("wafv2", "regional/webacl/one/two"),
+        ),
+    )
+
+
 def unencrypted(app: cdk.App) -> None:
     """Two resources that the AwsSolutions rules refuse."""
     build(app, LOCAL)
@@ -52,7 +69,7 @@ def unencrypted(app: cdk.App) -> None:
     aws_sqs.Queue(stack, "Queue", encryption=aws_sqs.QueueEncryption.UNENCRYPTED)
 
 
-VARIANTS = (unchanged, other_retention, other_schema, unencrypted)
+VARIANTS = (unchanged, other_retention, other_schema, with_front_door, unencrypted)
 
 
 def main(folder: Path) -> None:

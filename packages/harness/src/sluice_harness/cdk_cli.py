@@ -7,14 +7,15 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sluice_harness import node_packages
 from sluice_harness.description import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
 _INFRA = ROOT / "packages" / "infra"
 
@@ -23,44 +24,71 @@ class CdkError(Exception):
     """The CDK CLI failed; the message carries what it said last."""
 
 
-def synthesize(stage: str, output: Path) -> Path:
-    """Synthesize one stage's cloud assembly into a folder and return that folder; its warnings go to stderr."""
-    said = _run("synth", "--quiet", "--context", f"stage={stage}", "--output", str(output), environment={})
+def synthesize(stage: str, output: Path, *, on_engine: bool = False) -> Path:
+    """Synthesize one stage's cloud assembly into a folder and return that folder; its warnings go to stderr.
+
+    ``on_engine`` makes a stage of any name deployable to the local engine, at the local stage's sizes.
+    """
+    context = ("--context", f"stage={stage}", *(("--context", "engine=true") if on_engine else ()))
+    said = _run("synth", "--quiet", *context, "--output", str(output), environment={})
     sys.stderr.writelines(f"{line}\n" for line in said.splitlines() if "UserWarning: " in line)
     return output
 
 
-def deploy(assembly: Path, environment: Mapping[str, str], account: str, region: str) -> dict[str, str]:
-    """Bootstrap and deploy every stack of an assembly; return all their outputs by name."""
+def bootstrap(assembly: Path, environment: Mapping[str, str], account: str, region: str) -> None:
+    """Make an account and region ready for the CDK; the assembly keeps the CLI from synthesizing one."""
     _run("bootstrap", f"aws://{account}/{region}", "--app", str(assembly), environment=environment)
-    outputs = assembly.parent / f"{assembly.name}-{environment['AWS_ENDPOINT_URL'].rpartition(':')[2]}.json"
-    _run(
-        *("deploy", "--all", "--app", str(assembly), "--require-approval", "never"),
-        *("--method", "direct", "--progress", "events", "--outputs-file", str(outputs)),
-        environment=environment,
-    )
-    by_stack: dict[str, dict[str, str]] = json.loads(outputs.read_text())
-    outputs.unlink()
+
+
+def diff(assembly: Path, environment: Mapping[str, str]) -> str:
+    """Return what deploying an assembly would change, as the CDK CLI tells it."""
+    arguments = ("diff", "--app", str(assembly), "--no-change-set", "--strict", "--no-color")
+    return _run(*arguments, environment=environment).strip()
+
+
+def deploy(
+    assembly: Path, environment: Mapping[str, str], tell: Callable[[str], None] = lambda _: None
+) -> dict[str, str]:
+    """Deploy every stack of an assembly, tell each event, and return all their outputs by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = Path(folder) / "outputs.json"
+        _run(
+            *("deploy", "--all", "--app", str(assembly), "--require-approval", "never"),
+            *("--method", "direct", "--progress", "events", "--outputs-file", str(outputs)),
+            environment=environment,
+            tell=tell,
+        )
+        by_stack: dict[str, dict[str, str]] = json.loads(outputs.read_text())
     return {name: value for stack in by_stack.values() for name, value in stack.items()}
 
 
-def _run(*arguments: str, environment: Mapping[str, str]) -> str:
+def destroy(assembly: Path, environment: Mapping[str, str], tell: Callable[[str], None]) -> None:
+    """Delete every stack of an assembly, and tell each event."""
+    _run("destroy", "--all", "--force", "--app", str(assembly), environment=environment, tell=tell)
+
+
+def _run(*arguments: str, environment: Mapping[str, str], tell: Callable[[str], None] = lambda _: None) -> str:
     try:
         cli = node_packages.install(_INFRA, "aws-cdk") / "bin" / "cdk"
     except node_packages.NpmError as error:
         raise CdkError(str(error)) from None
-    done = subprocess.run(
-        ["node", str(cli), *arguments, "--ci"],  # noqa: S607 - node is found on the PATH set below
+    with subprocess.Popen(
+        ["node", str(cli), *arguments],  # noqa: S607 - node is found on the PATH set below
         cwd=_INFRA,
         env={**_environment(), **environment},
-        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=False,
-    )
-    if done.returncode:
-        said = (done.stdout + done.stderr)[-4_000:]
-        raise CdkError(f"cdk {arguments[0]} ended with {done.returncode}:\n{said}")
-    return done.stderr
+    ) as cdk:
+        assert cdk.stdout is not None  # noqa: S101 - it is a pipe
+        said = ""
+        for line in cdk.stdout:
+            said += line
+            tell(line.strip())
+    if cdk.returncode:
+        raise CdkError(f"cdk {arguments[0]} ended with {cdk.returncode}:\n{said[-4_000:]}")
+    return said
 
 
 def _environment() -> dict[str, str]:
@@ -77,7 +105,7 @@ def _environment() -> dict[str, str]:
 def main() -> None:
     """Synthesize the stage named on the command line and print where its templates are."""
     parser = argparse.ArgumentParser(prog="nox -s synth --", description="Synthesize a stage's templates.")
-    parser.add_argument("stage", help="dev, local or prod")
+    parser.add_argument("stage", help="local, dev, staging, prod, or a personal stage's name")
     stage = parser.parse_args().stage
     try:
         folder = synthesize(stage, ROOT / "build" / "cdk.out" / stage)

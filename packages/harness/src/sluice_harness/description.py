@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -109,11 +110,17 @@ class StageDescription:
         return path
 
 
-def forget(name: str, endpoint_url: str) -> None:
-    """Remove a stage's description, unless another stage has described itself under the same name since."""
-    path = description_path(name)
-    if path.exists() and json.loads(path.read_text())["endpointUrl"] == endpoint_url:
-        path.unlink()
+def forget_all(endpoint_url: str) -> None:
+    """Remove the descriptions of all stages that were on this engine."""
+    for path in _STAGES.glob("*.json"):
+        with contextlib.suppress(FileNotFoundError):  # forgotten by its own process meanwhile
+            if f'"endpointUrl": "{endpoint_url}"' in path.read_text():
+                path.unlink()
+
+
+def forget(name: str) -> None:
+    """Remove a stage's description."""
+    description_path(name).unlink(missing_ok=True)
 
 
 def description_path(name: str) -> Path:

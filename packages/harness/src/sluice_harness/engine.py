@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sluice_harness.chaos import faults
-from sluice_harness.description import forget
+from sluice_harness.description import forget_all
 from sluice_harness.stage_clock import StageClock
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     finally:
         _remove(options.state)
         if options.name:
-            forget(options.name, f"http://127.0.0.1:{options.port}")
+            forget_all(f"http://127.0.0.1:{options.port}")
 
 
 def _remove(state: Path) -> None:

@@ -21,7 +21,7 @@ from botocore.config import Config
 from sluice_core.callers import ADMIN_GROUP
 
 from sluice_harness import cdk_cli
-from sluice_harness.description import ROOT, StageDescription, User, forget, from_outputs
+from sluice_harness.description import ROOT, StageDescription, User, forget_all, from_outputs
 from sluice_harness.engine import ACCOUNT, READY, REGION
 from sluice_harness.stage_clock import StageClock
 
@@ -134,7 +134,7 @@ class LocalStage:
 
     def stop(self) -> None:
         """End the engine, its workers and its folder."""
-        forget(self._name, self.endpoint_url)
+        forget_all(self.endpoint_url)
         if self._engine is not None and self._engine.stdin is not None:
             self._engine.stdin.close()
             try:
@@ -150,7 +150,9 @@ class LocalStage:
             self._progress("synthesizing the stacks")
             assembly = cdk_cli.synthesize("local", ROOT / "build" / "cdk.out" / self._name)
         self._progress("deploying with the CDK CLI")
-        outputs = cdk_cli.deploy(assembly, self._environment(), ACCOUNT, REGION)
+        environment = engine_environment(self.endpoint_url)
+        cdk_cli.bootstrap(assembly, environment, ACCOUNT, REGION)
+        outputs = cdk_cli.deploy(assembly, environment)
         users = self._add_users(outputs["UserPoolId"])
         description = from_outputs(
             outputs,
@@ -159,7 +161,7 @@ class LocalStage:
             region=REGION,
             account=ACCOUNT,
             endpointUrl=self.endpoint_url,
-            apiUrl=f"{self.endpoint_url}/restapis/{outputs['ApiId']}/local/_user_request_",
+            apiUrl=engine_api_url(self.endpoint_url, outputs["ApiId"], "local"),
             speed=self.clock.speed,
             startedAt=self.clock.origin,
         )
@@ -177,15 +179,6 @@ class LocalStage:
             config=Config(max_pool_connections=32, **options),
         )
 
-    def _environment(self) -> dict[str, str]:
-        return {
-            "AWS_ENDPOINT_URL": self.endpoint_url,
-            "AWS_ENDPOINT_URL_S3": self.endpoint_url,
-            "AWS_ACCESS_KEY_ID": ROOT_KEY,
-            "AWS_SECRET_ACCESS_KEY": ROOT_KEY,
-            "AWS_REGION": REGION,
-        }
-
     def _add_users(self, pool: str) -> list[User]:
         """Add the ordinary users and an admin, with passwords made for this run."""
         names = [*_ORDINARY, *(f"load-{number:02}" for number in range(1, self._owners - len(_ORDINARY) + 1))]
@@ -202,6 +195,22 @@ class LocalStage:
 
 
 _ORDINARY = ("ann", "ben")
+
+
+def engine_environment(endpoint_url: str) -> dict[str, str]:
+    """Return what makes AWS's tools speak to the engine at this address, as its account's root."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint_url,
+        "AWS_ENDPOINT_URL_S3": endpoint_url,
+        "AWS_ACCESS_KEY_ID": ROOT_KEY,
+        "AWS_SECRET_ACCESS_KEY": ROOT_KEY,
+        "AWS_REGION": REGION,
+    }
+
+
+def engine_api_url(endpoint_url: str, api_id: str, stage: str) -> str:
+    """Return where an API that is deployed to the engine takes requests."""
+    return f"{endpoint_url}/restapis/{api_id}/{stage}/_user_request_"
 
 
 def _password() -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import aws_cdk as cdk
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_logs as logs
 from aws_cdk import aws_xray as xray
 from constructs import Construct
 from sluice_core import problems
@@ -17,7 +16,8 @@ from sluice_core.requests import request_schema
 from sluice_core.workloads import load_workloads
 
 from sluice_infra.acknowledgements import acknowledge
-from sluice_infra.functions import LOG_RETENTION
+from sluice_infra.front_door import FrontDoor
+from sluice_infra.functions import log_group
 
 if TYPE_CHECKING:
     from aws_cdk import aws_lambda as lambda_
@@ -92,6 +92,7 @@ class JobApi(Construct):
         )
         self._add_gateway_responses()
         self._add_sampling(config)
+        self.url = FrontDoor(self, "FrontDoor", config, self.rest_api).url
 
     def _add_method(self, resource: apigateway.Resource, verb: str, function: lambda_.IFunction) -> None:
         """Let a function answer one method."""
@@ -99,9 +100,7 @@ class JobApi(Construct):
         acknowledge(resource.add_method(verb, integration, authorizer=self._authorization), _COG4)
 
     def _rest_api(self, config: StageConfig) -> apigateway.RestApi:
-        access_log = logs.LogGroup(
-            self, "AccessLog", retention=LOG_RETENTION, removal_policy=cdk.RemovalPolicy.DESTROY
-        )
+        access_log = log_group(self, "AccessLog", config)
         api = apigateway.RestApi(
             self,
             "RestApi",
@@ -132,7 +131,7 @@ class JobApi(Construct):
         acknowledge(
             api.deployment_stage,
             {
-                "AwsSolutions-APIG3": "a web ACL is priced per month and rule: stages that want one attach it",
+                "AwsSolutions-APIG3": "a web ACL is priced per month and rule: a stage that wants one names it",
                 "AwsSolutions-APIG6": "execution logs would carry payloads; access logs carry what is needed",
             },
         )

@@ -39,7 +39,8 @@ def main() -> None:
     """Synthesize the stage that the context names."""
     app = cdk.App()
     try:
-        config = stage_config(app.node.try_get_context("stage") or "dev")
+        on_engine = app.node.try_get_context("engine") == "true"
+        config = stage_config(app.node.try_get_context("stage") or "dev", on_engine=on_engine)
     except ValueError as error:
         raise SystemExit(f"error: {error}") from None
     build(app, config)

@@ -14,6 +14,7 @@ from constructs import Construct
 from sluice_infra.acknowledgements import acknowledge
 from sluice_infra.bundling import bundle
 from sluice_infra.queues import MAX_RECEIVES
+from sluice_infra.stages import LOG_RETENTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 # Failed invocations of a mapping are in no other metric (AWS Lambda, "Viewing metrics for event source mappings").
 _COUNTED = lambda_.MetricsConfig(metrics=[lambda_.MetricType.EVENT_COUNT])
-LOG_RETENTION = logs.RetentionDays.ONE_MONTH
 # All functions and their timeouts in seconds: a queue's visibility and an alarm go by them.
 TIMEOUTS_S: Mapping[str, int] = {
     "authorizer": 5,
@@ -38,6 +38,16 @@ TIMEOUTS_S: Mapping[str, int] = {
 }
 
 
+def log_group(scope: Construct, construct_id: str, config: StageConfig) -> logs.LogGroup:
+    """Declare a log group that forgets after the stage's time, and goes with its stack."""
+    return logs.LogGroup(
+        scope,
+        construct_id,
+        retention=LOG_RETENTIONS[config.log_days],
+        removal_policy=cdk.RemovalPolicy.DESTROY,
+    )
+
+
 class Function(Construct):
     """A Lambda function: ``batch-simulator`` is the handler of `sluice_handlers.batch_simulator`."""
 
@@ -47,13 +57,11 @@ class Function(Construct):
         name: str,
         config: StageConfig,
         *,
-        memory_mib: int,
+        memory_mib: int | None = None,
         environment: Mapping[str, str],
     ) -> None:
         super().__init__(scope, "".join(part.capitalize() for part in name.split("-")))
-        self.log_group = logs.LogGroup(
-            self, "Logs", retention=LOG_RETENTION, removal_policy=cdk.RemovalPolicy.DESTROY
-        )
+        self.log_group = log_group(self, "Logs", config)
         self.role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         self.function = lambda_.Function(
             self,
@@ -63,13 +71,14 @@ class Function(Construct):
             runtime=lambda_.Runtime.PYTHON_3_13,
             architecture=lambda_.Architecture.ARM_64,
             timeout=cdk.Duration.seconds(TIMEOUTS_S[name]),
-            memory_size=memory_mib,
+            memory_size=memory_mib or config.memory_mib,
             role=self.role,
             log_group=self.log_group,
             tracing=lambda_.Tracing.ACTIVE,
             # No START, END and REPORT of what went well: Lambda's metrics say the same, and lines are billed.
             logging_format=lambda_.LoggingFormat.JSON,
             system_log_level_v2=lambda_.SystemLogLevel.WARN,
+            application_log_level_v2=lambda_.ApplicationLogLevel[config.log_level],
             environment={"STAGE": config.name, **environment},
         )
         self.allow(["logs:CreateLogStream", "logs:PutLogEvents"], [self.log_group.log_group_arn])

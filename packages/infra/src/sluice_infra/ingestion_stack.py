@@ -68,7 +68,9 @@ class IngestionStack(cdk.Stack):
         )
         self._add_outputs()
 
-    def _add_function(self, name: str, *, memory_mib: int, environment: Mapping[str, str]) -> Function:
+    def _add_function(
+        self, name: str, *, memory_mib: int | None = None, environment: Mapping[str, str]
+    ) -> Function:
         function = Function(self, name, self._config, memory_mib=memory_mib, environment=environment)
         self.functions[name] = function
         return function
@@ -92,7 +94,6 @@ class IngestionStack(cdk.Stack):
     def _add_authorizer(self, auth: AuthStack) -> Function:
         return self._add_function(
             "authorizer",
-            memory_mib=512,
             environment={
                 "USER_POOL_ID": auth.user_pool.user_pool_id,
                 "USER_POOL_CLIENT_ID": auth.client.user_pool_client_id,
@@ -102,7 +103,6 @@ class IngestionStack(cdk.Stack):
     def _add_processor(self) -> Function:
         processor = self._add_function(
             "processor",
-            memory_mib=512,
             environment={
                 **self._ledger_settings,
                 "WORK_QUEUE_URL": self._work.queue.queue_url,
@@ -121,7 +121,7 @@ class IngestionStack(cdk.Stack):
     def _add_batch_simulator(self) -> Function:
         simulator = self._add_function(
             "batch-simulator",
-            memory_mib=1024,
+            memory_mib=self._config.work_memory_mib,
             environment={
                 **self._ledger_settings,
                 "RESULT_BUCKET": self._storage.bucket.bucket_name,
@@ -140,7 +140,6 @@ class IngestionStack(cdk.Stack):
     def _add_job_status(self) -> Function:
         status = self._add_function(
             "job-status",
-            memory_mib=512,
             environment={
                 **self._ledger_settings,
                 "RESULT_BUCKET": self._storage.bucket.bucket_name,
@@ -160,7 +159,6 @@ class IngestionStack(cdk.Stack):
     def _add_cancel_job(self) -> Function:
         cancel = self._add_function(
             "cancel-job",
-            memory_mib=512,
             environment={
                 **self._ledger_settings,
                 "REQUEST_RETENTION_SECONDS": str(RETENTION.to_seconds()),
@@ -172,7 +170,6 @@ class IngestionStack(cdk.Stack):
     def _add_sweeper(self) -> Function:
         sweeper = self._add_function(
             "sweeper",
-            memory_mib=512,
             environment={
                 **self._ledger_settings,
                 "RESULT_BUCKET": self._storage.bucket.bucket_name,
@@ -200,7 +197,6 @@ class IngestionStack(cdk.Stack):
     def _add_event_publisher(self) -> Function:
         publisher = self._add_function(
             "event-publisher",
-            memory_mib=512,
             environment={"EVENT_BUS": self._bus.event_bus_name},
         )
         publisher.allow(["events:PutEvents"], [self._bus.event_bus_arn])
@@ -234,7 +230,7 @@ class IngestionStack(cdk.Stack):
 
     def _add_outputs(self) -> None:
         for name, value in {
-            "ApiUrl": self._api.rest_api.url,
+            "ApiUrl": self._api.url,
             "ApiId": self._api.rest_api.rest_api_id,
             "JobTable": self._storage.table.table_name,
             "ResultBucket": self._storage.bucket.bucket_name,

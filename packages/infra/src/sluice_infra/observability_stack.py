@@ -18,7 +18,7 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 
 from sluice_infra.alarms import alarm_specs, composite_specs
 from sluice_infra.bundling import ROOT
-from sluice_infra.functions import LOG_RETENTION
+from sluice_infra.functions import log_group
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -205,7 +205,7 @@ class ObservabilityStack(cdk.Stack):
 
     def _add_load_log(self) -> None:
         """Add where load generators write their clients' metrics, as EMF; only who may write logs can."""
-        load = logs.LogGroup(self, "LoadLog", retention=LOG_RETENTION, removal_policy=cdk.RemovalPolicy.DESTROY)
+        load = log_group(self, "LoadLog", self._config)
         cdk.CfnOutput(self, "LoadLogGroup", value=load.log_group_name)
 
 

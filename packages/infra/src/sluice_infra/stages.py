@@ -1,9 +1,32 @@
-"""The stages: every setting in which they differ, in one place."""
+"""The stages: every setting in which they differ, in one place. A wrong one is an error at synthesis.
+
+`local`, `dev`, `staging` and `prod` are written down below. Every other name is somebody's personal stage: dev's
+settings under a name of its own, so that several live side by side in one account.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from aws_cdk import aws_logs as logs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# How long log groups can be kept here, in days.
+LOG_RETENTIONS: Mapping[int, logs.RetentionDays] = {
+    7: logs.RetentionDays.ONE_WEEK,
+    14: logs.RetentionDays.TWO_WEEKS,
+    30: logs.RetentionDays.ONE_MONTH,
+    90: logs.RetentionDays.THREE_MONTHS,
+    365: logs.RetentionDays.ONE_YEAR,
+}
+_ARN = {
+    "acm": re.compile(r"arn:[a-z-]+:acm:[a-z0-9-]+:\d{12}:certificate/."),
+    "wafv2": re.compile(r"arn:[a-z-]+:wafv2:[a-z0-9-]+:\d{12}:regional/webacl/."),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +73,33 @@ class Thresholds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """A name of one's own for the API.
+
+    Attributes
+    ----------
+    name : str
+        ``jobs.example.com``.
+    certificate_arn : str
+        Its certificate in ACM, in the stage's own region.
+    hosted_zone_id : str
+        The zone in Route 53 that gets its record.
+
+    """
+
+    name: str
+    certificate_arn: str
+    hosted_zone_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageConfig:
     """One stage's settings. Durations are in the unit that each name ends in.
 
     Attributes
     ----------
+    name : str
+        Part of the stacks' names: 1 to 20 lower-case letters, digits and hyphens, a letter first.
     protected : bool
         Keep user pool, table and bucket when the stack is deleted or a change would replace them.
     bundle_target : "lambda" or "host"
@@ -65,18 +110,33 @@ class StageConfig:
     processor_concurrency, work_concurrency : int
         Event-source MaximumConcurrency of the two queues (2-1,000). Never reserved concurrency, which
         throttles healthy messages into the dead-letter queue.
+    memory_mib, work_memory_mib : int
+        Memory of the functions, and of the one that does the jobs' work (128-10,240). CPU comes with it: one core
+        at 1,769 (AWS Lambda, "Configure Lambda function memory").
     trace_rate : float
         The share of requests (0 to 1) that X-Ray records beyond the first of each second.
-    result_days : int
-        How long rows and results are kept.
+    log_level : "DEBUG" or "INFO"
+        From where on the functions' lines are kept. Not higher: Lambda takes metrics in EMF for lines of level
+        INFO and would drop them (AWS Lambda, "Log-level filtering").
+    log_days, result_days : int
+        How long log groups are kept, one of `LOG_RETENTIONS`, and how long rows and results.
     workloads : str
         Job types and the classes that do them: replace the weather simulation here.
     thresholds : Thresholds
         From where on the alarms fire.
+    domain : Domain, optional
+        The API's own domain name.
+    web_acl_arn : str, optional
+        A web ACL of WAF, in the stage's own region, that looks at each request first.
     alarm_emails : tuple of str
         Who is told of alarms by mail; each address has to confirm. Others subscribe to the topic as they like.
     runbooks : str
         Where the runbooks are, for the links in alarms: a folder of the repository, or where it is published.
+
+    Raises
+    ------
+    ValueError
+        A setting has a value that it cannot have; the message names stage, setting and what it may be.
 
     """
 
@@ -87,26 +147,57 @@ class StageConfig:
     throttle_burst: int = 2_000
     processor_concurrency: int = 20
     work_concurrency: int = 50
+    memory_mib: int = 512
+    work_memory_mib: int = 1_024
     trace_rate: float = 0.01
+    log_level: Literal["DEBUG", "INFO"] = "INFO"
+    log_days: int = 30
     result_days: int = 30
     workloads: str = "weather-report=sluice_core.weather:WeatherReport"
     thresholds: Thresholds = Thresholds()
+    domain: Domain | None = None
+    web_acl_arn: str | None = None
     alarm_emails: tuple[str, ...] = ()
     runbooks: str = "docs/runbooks"
 
     def __post_init__(self) -> None:
+        for setting, is_right, wanted in self._demands():
+            if not is_right:
+                value = getattr(self, setting)
+                raise ValueError(f"stage {self.name}: {setting} must be {wanted}, not {value!r}")
+
+    def _demands(self) -> Iterator[tuple[str, bool, str]]:
+        """Yield each setting that can be wrong, whether it is right, and what it may be."""
+        is_name = bool(re.fullmatch(r"[a-z][a-z0-9-]{0,18}[a-z0-9]|[a-z]", self.name))
+        yield "name", is_name, "1 to 20 lower-case letters, digits and hyphens, a letter first, no hyphen last"
         for setting in ("processor_concurrency", "work_concurrency"):
-            value = getattr(self, setting)
-            if not 2 <= value <= 1_000:  # noqa: PLR2004 - the limits of MaximumConcurrency
-                raise ValueError(f"stage {self.name}: {setting} must be 2-1,000, not {value}")
-        if not 0 <= self.trace_rate <= 1:
-            raise ValueError(f"stage {self.name}: trace_rate must be 0-1, not {self.trace_rate}")
+            yield setting, 2 <= getattr(self, setting) <= 1_000, "2-1,000"  # noqa: PLR2004 - MaximumConcurrency's
+        for setting in ("memory_mib", "work_memory_mib"):
+            yield setting, 128 <= getattr(self, setting) <= 10_240, "128-10,240"  # noqa: PLR2004 - Lambda's
+        yield "throttle_rate", self.throttle_rate > 0, "more than 0"
+        yield "throttle_burst", self.throttle_burst >= self.throttle_rate, "at least throttle_rate"
+        yield "trace_rate", 0 <= self.trace_rate <= 1, "0-1"
+        yield "log_level", self.log_level in ("DEBUG", "INFO"), "DEBUG or INFO"
+        yield "log_days", self.log_days in LOG_RETENTIONS, f"one of {', '.join(map(str, LOG_RETENTIONS))}"
+        yield "result_days", self.result_days > 0, "more than 0"
+        domain = self.domain
+        is_named = domain is None or bool(
+            re.fullmatch(r"([a-z0-9-]+\.)+[a-z]+", domain.name) and _ARN["acm"].match(domain.certificate_arn)
+        )
+        yield "domain", is_named, "a domain name with the ARN of a certificate in ACM"
+        is_acl = self.web_acl_arn is None or bool(_ARN["wafv2"].match(self.web_acl_arn))
+        yield "web_acl_arn", is_acl, "the ARN of a regional web ACL"
+        addresses = all(re.fullmatch(r"[^@\s]+@[^@\s]+", address) for address in self.alarm_emails)
+        yield "alarm_emails", addresses, "addresses of mail"
 
 
 _PROD = StageConfig(name="prod")
+_DEV = replace(_PROD, name="dev", protected=False, log_days=7, result_days=7)
 _STAGES = {
     "prod": _PROD,
-    "dev": replace(_PROD, name="dev", protected=False),
+    # As prod, so that what holds there will hold here too, but for what it keeps.
+    "staging": replace(_PROD, name="staging", protected=False),
+    "dev": _DEV,
     # Three workers with work and two processors fill two cores; more would only wait for each other.
     "local": replace(
         _PROD,
@@ -130,15 +221,22 @@ _STAGES = {
 }
 
 
-def stage_config(name: str) -> StageConfig:
-    """Return a stage's settings.
+def stage_config(name: str, *, on_engine: bool = False) -> StageConfig:
+    """Return a stage's settings, a personal one's if the name is nobody else's.
+
+    Parameters
+    ----------
+    name : str
+        ``local``, ``dev``, ``staging``, ``prod``, or a name that somebody has chosen.
+    on_engine : bool, optional
+        Whether the stage is deployed to the local engine, and not to AWS: the local stage's sizes under this name.
 
     Raises
     ------
     ValueError
-        There is no such stage; the message lists those there are.
+        The name is none that a stage can have.
 
     """
-    if name not in _STAGES:
-        raise ValueError(f"there is no stage {name!r}: choose one of {', '.join(sorted(_STAGES))}")
-    return _STAGES[name]
+    if on_engine:
+        return replace(_STAGES["local"], name=name)
+    return _STAGES.get(name) or replace(_DEV, name=name)

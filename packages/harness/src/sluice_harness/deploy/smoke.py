@@ -1,0 +1,87 @@
+"""The smoke test of a stage: a user of its own submits a job, follows it to its end and downloads the result."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from botocore.exceptions import ClientError
+
+from sluice_harness.client import JobClient
+from sluice_harness.description import User
+
+if TYPE_CHECKING:
+    from sluice_harness.description import StageDescription
+
+# A first job meets three cold starts, and new roles and names take their time to be known everywhere.
+_PATIENCE_S = 120
+
+
+class SmokeError(Exception):
+    """The stage does not do what it is for; the message says how far a job came and where to look."""
+
+
+def check(stage: StageDescription, cognito: Any) -> str:
+    """Run one job and return its id.
+
+    Parameters
+    ----------
+    stage : StageDescription
+        The stage.
+    cognito : boto3 client
+        Makes the user, and takes it away again.
+
+    Raises
+    ------
+    SmokeError
+        The job did not end as it should.
+
+    """
+    user = User(f"smoke-{secrets.token_hex(6)}", f"{secrets.token_urlsafe(18)}aA1!", [])
+    pool = {"UserPoolId": stage.userPoolId, "Username": user.username}
+    try:
+        cognito.admin_create_user(**pool, MessageAction="SUPPRESS")
+        try:
+            cognito.admin_set_user_password(**pool, Password=user.password, Permanent=True)
+            return _run(JobClient(stage, user))
+        finally:
+            cognito.admin_delete_user(**pool)
+    except ClientError as error:
+        raise SmokeError(f"no user could be made for the smoke test, or sign in: {error}") from None
+    except httpx.HTTPError as error:
+        raise SmokeError(f"{stage.apiUrl} does not answer: {error}") from None
+
+
+def _run(client: JobClient) -> str:
+    try:
+        answer = client.submit({"parameters": {"records": 24}})
+        if answer.status_code != httpx.codes.ACCEPTED:
+            raise SmokeError(f"a submission was answered with {answer.status_code}: {answer.text}")
+        job_id = str(answer.json()["jobId"])
+        final = _follow(client, job_id)
+    finally:
+        client.close()
+    if final.get("status") != "COMPLETED":
+        raise SmokeError(
+            f"job {job_id} is {final.get('status')}, not COMPLETED: `uv run --no-sync sluice-ops job show`"
+        )
+    result = final["result"]
+    download = httpx.get(result["url"], timeout=30)
+    if not download.is_success or len(download.content) != result["bytes"]:
+        raise SmokeError(f"the result of job {job_id} cannot be downloaded: {download.status_code}")
+    return job_id
+
+
+def _follow(client: JobClient, job_id: str) -> dict[str, Any]:
+    """Ask as the API says to, for as long as there is a Retry-After."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        answer = client.status(job_id)
+        if not answer.is_success:
+            raise SmokeError(f"the status of job {job_id} was answered with {answer.status_code}: {answer.text}")
+        if "retry-after" not in answer.headers or time.monotonic() > deadline:
+            final: dict[str, Any] = answer.json()
+            return final
+        time.sleep(float(answer.headers["retry-after"]))

@@ -1,0 +1,116 @@
+"""The stages' settings: what each stage has, what a personal one has, and what none can have."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+from infra.assemblies import Assembly, logical_id
+from sluice_harness.deploy import removal
+from sluice_harness.description import ROOT
+from sluice_infra.stages import LOG_RETENTIONS, Domain, StageConfig, stage_config
+
+pytestmark = pytest.mark.xdist_group("infra")
+
+CERTIFICATE = "arn:aws:acm:us-east-1:000000000000:certificate/one"
+
+
+def test_a_personal_stage_is_dev_under_a_name_of_its_own() -> None:
+    assert stage_config("ann-2") == replace(stage_config("dev"), name="ann-2")
+
+
+def test_what_is_deployed_to_the_engine_has_the_local_stage_s_sizes() -> None:
+    assert stage_config("ann-2", on_engine=True) == replace(stage_config("local"), name="ann-2")
+
+
+def test_only_production_keeps_what_it_holds_when_it_is_deleted() -> None:
+    assert [name for name in ("local", "dev", "staging", "prod") if stage_config(name).protected] == ["prod"]
+
+
+@pytest.mark.parametrize("name", ["", "Ann", "1st", "ann-", "-ann", "ann_2", "a" * 21, "../prod", "ann\n"])
+def test_a_name_that_cannot_be_part_of_a_stack_s_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="name must be 1 to 20 lower-case letters"):
+        stage_config(name)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "wanted"),
+    [
+        ("processor_concurrency", 1, "2-1,000"),
+        ("work_concurrency", 1_001, "2-1,000"),
+        ("memory_mib", 127, "128-10,240"),
+        ("work_memory_mib", 10_241, "128-10,240"),
+        ("throttle_rate", 0, "more than 0"),
+        ("throttle_burst", 999, "at least throttle_rate"),
+        ("trace_rate", -0.1, "0-1"),
+        ("trace_rate", 1.1, "0-1"),
+        ("log_level", "WARN", "DEBUG or INFO"),
+        ("log_days", 8, "one of 7, 14, 30, 90, 365"),
+        ("result_days", 0, "more than 0"),
+        ("domain", Domain(name="jobs", certificate_arn=CERTIFICATE, hosted_zone_id="Z1"), "a domain name"),
+        ("domain", Domain(name="a.example.com", certificate_arn="one", hosted_zone_id="Z1"), "a domain name"),
+        ("web_acl_arn", "arn:aws:wafv2:us-east-1:000000000000:global/webacl/one/two", "the ARN of a regional"),
+        ("alarm_emails", ("ann@example.com", "ben"), "addresses of mail"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_stage_and_what_it_may_be(setting: str, value: Any, wanted: str) -> None:
+    with pytest.raises(ValueError, match=f"^stage prod: {setting} must be {wanted}.*, not "):
+        replace(stage_config("prod"), **{setting: value})
+
+
+def test_logs_are_kept_as_long_as_the_stage_says(assembly: Assembly) -> None:
+    days = stage_config(assembly.stage).log_days
+    assert days in LOG_RETENTIONS
+    assert {group["RetentionInDays"] for group in assembly.of_type("Logs::LogGroup").values()} == {days}
+
+
+def test_functions_have_the_stage_s_memory_and_log_level(assembly: Assembly) -> None:
+    config = stage_config(assembly.stage)
+    for name, function in assembly.of_type("Lambda::Function").items():
+        does_the_work = function["Handler"] == "sluice_handlers.batch_simulator.handler"
+        assert function["MemorySize"] == (config.work_memory_mib if does_the_work else config.memory_mib), name
+        assert function["LoggingConfig"]["ApplicationLogLevel"] == config.log_level, name
+
+
+def test_a_stage_may_have_a_domain_name_with_its_record(variants: dict[str, Assembly]) -> None:
+    # given a stage with a domain name
+    stage = variants["with_front_door"]
+
+    # then the name leads to the API's stage, over TLS 1.2 and by a certificate of its region
+    domain = stage.only("ApiGateway::DomainName")
+    assert (domain["DomainName"], domain["SecurityPolicy"]) == ("jobs.example.com", "TLS_1_2")
+    assert domain["RegionalCertificateArn"] == CERTIFICATE
+    mapping = stage.only("ApiGateway::BasePathMapping")
+    assert logical_id(mapping["Stage"]) in stage.of_type("ApiGateway::Stage")
+    assert "BasePath" not in mapping
+
+    # and its zone points there, and clients are told of it
+    record = stage.only("Route53::RecordSet")
+    assert (record["Name"], record["HostedZoneId"]) == ("jobs.example.com", "Z0123456789")
+    assert stage.outputs["ApiUrl"] == "https://jobs.example.com/"
+
+
+def test_a_stage_may_have_a_web_acl_before_its_api(variants: dict[str, Assembly]) -> None:
+    stage = variants["with_front_door"]
+    association = stage.only("WAFv2::WebACLAssociation")
+    (name,) = stage.of_type("ApiGateway::Stage")
+    assert name in json.dumps(association["ResourceArn"])
+    assert association["WebACLArn"].startswith("arn:aws:wafv2:us-east-1:")
+
+
+def test_a_stage_that_names_none_pays_for_none(assembly: Assembly) -> None:
+    kinds = {resource["Type"] for resource in assembly.resources.values()}
+    assert not kinds & {"AWS::ApiGateway::DomainName", "AWS::Route53::RecordSet", "AWS::WAFv2::WebACLAssociation"}
+
+
+def test_what_holds_data_stays_where_the_stage_is_protected(assembly: Assembly) -> None:
+    kinds = ["AWS::Cognito::UserPool", "AWS::DynamoDB::Table", "AWS::S3::Bucket"]
+    assert removal.protected(assembly.folder) == (kinds if stage_config(assembly.stage).protected else [])
+
+
+def test_every_setting_is_explained() -> None:
+    told = (ROOT / "docs" / "configuring.md").read_text()
+    settings = {one.name for one in fields(StageConfig)} - {"name", "bundle_target"}
+    assert {setting for setting in settings if f"`{setting}`" not in told} == set()

@@ -1,0 +1,112 @@
+"""`deploy`, `diff` and `destroy` as an engineer runs them, with a stage of their own beside the local one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from sluice_harness.description import description_path, load
+from stage.running import RunningStage, deployed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.xdist_group("deploy")
+
+NO_ACCOUNT = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+
+
+@pytest.fixture(scope="module")
+def host(assembly: Path) -> Iterator[RunningStage]:
+    """The local stage that the others are deployed beside."""
+    with deployed("host", assembly) as running:
+        yield running
+
+
+def run(command: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return subprocess.run(
+        [sys.executable, "-m", "sluice_harness.deploy", command, *arguments],
+        env={**kept, "AWS_EC2_METADATA_DISABLED": "true", "COLUMNS": "200", **NO_ACCOUNT, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_personal_stage_lives_and_ends_beside_another(host: RunningStage) -> None:
+    # given a name that no stage has, when it is deployed to where another stage is
+    name = f"p{secrets.token_hex(4)}"
+    on = ("--stage", name, "--on", host.name)
+    done = run("deploy", *on, "--yes")
+
+    # then that is shown before it is done, and a job has run on it
+    assert done.returncode == 0, done.stderr
+    assert f"{name}: to be deployed to account {host.description.account}, region" in done.stdout
+    assert "AWS::DynamoDB::Table" in done.stdout
+    assert "is COMPLETED, and its result was downloaded" in done.stdout
+
+    # and it is described, has nothing in common with the other, and leaves no user of the smoke test behind
+    mine, theirs = load(name), host.description
+    assert {mine.jobTable, mine.resultBucket, mine.userPoolId} & {
+        theirs.jobTable,
+        theirs.resultBucket,
+        theirs.userPoolId,
+    } == set()
+    assert host.client("cognito-idp").list_users(UserPoolId=mine.userPoolId)["Users"] == []
+    assert host.person("ann").submit({}).status_code == 202
+    assert host.client("dynamodb").scan(TableName=mine.jobTable)["Count"] == 1
+
+    # when it is compared with what is deployed, then there is no difference
+    compared = run("diff", *on)
+    assert compared.returncode == 0, compared.stderr
+    assert "Number of stacks with differences: 0" in compared.stdout
+
+    # when it is to be destroyed where nobody can be asked, then it is not
+    refused = run("destroy", *on)
+    assert refused.returncode != 0
+    assert "with --yes" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+    # when somebody says yes, then all of it is gone, its result and its description too, and the other is there
+    destroyed = run("destroy", *on, "--yes")
+    assert destroyed.returncode == 0, destroyed.stderr
+    assert not description_path(name).exists()
+    assert mine.resultBucket not in {bucket["Name"] for bucket in host.client("s3").list_buckets()["Buckets"]}
+    assert mine.jobTable not in host.client("dynamodb").list_tables()["TableNames"]
+    assert host.person("ann").get(f"{theirs.apiUrl}/job-status").status_code == 200
+
+    # and once more there is nothing to destroy
+    again = run("destroy", *on, "--yes")
+    assert again.returncode != 0
+    assert f"there is no stage {name}" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (("--stage", "ann"), {}, "no AWS credentials; sign in"),
+        (("--stage", "ann"), {"AWS_PROFILE": "nobody"}, "aws configure list-profiles"),
+        (("--stage", "ann"), {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}, "no region; name one"),
+        (
+            ("--stage", "ann"),
+            {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "eu-centrl-1"},
+            "AWS has no region 'eu-centrl-1'",
+        ),
+        (("--stage", "ann", "--on", "nowhere"), {}, "no local stage 'nowhere' is up"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line_with_the_next_step(
+    arguments: tuple[str, ...], environment: dict[str, str], said: str
+) -> None:
+    for command in ("deploy", "diff", "destroy"):
+        done = run(command, *arguments, **environment)
+        assert done.returncode != 0
+        assert said in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
