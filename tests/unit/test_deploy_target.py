@@ -1,0 +1,54 @@
+"""Where a stage is to be: the account of the caller's credentials, if it was made ready for the CDK."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from moto import mock_aws
+from sluice_harness.deploy.target import TargetError, in_aws, make_ready
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ACCOUNT = "123456789012"  # moto's
+
+
+@pytest.fixture(autouse=True)
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An account with nothing in it, and credentials for it."""
+    for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    with mock_aws():  # which sets credentials of its own
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "one")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "two")
+        monkeypatch.setenv("AWS_SESSION_TOKEN", "three")
+        monkeypatch.setenv("AWS_REGION", "eu-central-1")
+        yield
+
+
+def test_the_cdk_gets_the_callers_credentials_and_region() -> None:
+    target = in_aws()
+    assert str(target) == f"account {ACCOUNT}, region eu-central-1"
+    assert target.environment == {
+        "AWS_ACCESS_KEY_ID": "one",
+        "AWS_SECRET_ACCESS_KEY": "two",
+        "AWS_SESSION_TOKEN": "three",
+        "AWS_REGION": "eu-central-1",
+    }
+
+
+def test_an_account_that_is_not_bootstrapped_is_said_before_anything_is_done() -> None:
+    with pytest.raises(TargetError, match=r"is not bootstrapped for the CDK.*--bootstrap"):
+        make_ready(in_aws(), Path("unused"), bootstrap=False)
+
+
+def test_a_bootstrapped_account_is_ready() -> None:
+    # given what the CDK's bootstrap leaves in an account
+    ssm = boto3.client("ssm", region_name="eu-central-1")
+    ssm.put_parameter(Name="/cdk-bootstrap/hnb659fds/version", Value="30", Type="String")
+
+    # when the account is looked at, then nothing is missing
+    make_ready(in_aws(), Path("unused"), bootstrap=False)
