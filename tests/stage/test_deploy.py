@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from sluice_harness import cdk_cli
+from sluice_harness.cdk_cli import CdkError
+from sluice_harness.deploy.next_steps import explain
 from sluice_harness.description import description_path, load
+from sluice_harness.engine import ACCOUNT, REGION
+from sluice_harness.local_stage import LocalStage, engine_environment
 from stage.running import RunningStage, deployed
 
 if TYPE_CHECKING:
@@ -86,6 +93,30 @@ def test_a_personal_stage_lives_and_ends_beside_another(host: RunningStage) -> N
     again = run("destroy", *on, "--yes")
     assert again.returncode != 0
     assert f"there is no stage {name}" in again.stderr
+
+
+def test_a_template_that_was_tampered_with_is_refused_with_the_next_step(assembly: Path, tmp_path: Path) -> None:
+    # given an assembly whose first stack has a resource that no CloudFormation knows
+    tampered = tmp_path / "tampered"
+    shutil.copytree(assembly, tampered, copy_function=os.link)
+    path = tampered / "sluice-local-auth.template.json"
+    template = json.loads(path.read_text())
+    template["Resources"]["Nothing"] = {"Type": "AWS::No::Such"}
+    path.unlink()  # it is the other assembly's file, too
+    path.write_text(json.dumps(template))
+
+    # when it is deployed to an engine that has nothing yet
+    with LocalStage(f"test-tampered-{os.getpid()}") as engine:
+        environment = engine_environment(engine.endpoint_url)
+        cdk_cli.bootstrap(tampered, environment, ACCOUNT, REGION)
+        with pytest.raises(CdkError) as refused:
+            cdk_cli.deploy(tampered, environment)
+
+    # then a few lines name the resource's type and say what to do
+    told = explain(str(refused.value))
+    assert "AWS::No::Such" in told
+    assert "next: the template cannot be deployed as it is" in told
+    assert len(told.splitlines()) <= 4
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from rich.console import Console
 from sluice_harness import cdk_cli
 from sluice_harness.cdk_cli import CdkError
 from sluice_harness.deploy import removal, smoke
+from sluice_harness.deploy.next_steps import explain
 from sluice_harness.deploy.smoke import SmokeError
 from sluice_harness.deploy.target import Target, TargetError, in_aws, make_ready, on_engine
 from sluice_harness.description import ROOT, StageDescription, description_path, from_outputs, load
@@ -21,17 +21,6 @@ from sluice_harness.local_stage import engine_api_url
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-# What the CDK CLI or CloudFormation say of it, and what to do then.
-_NEXT_STEPS = {
-    r"ExpiredToken|security token included in the request is (expired|invalid)": "sign in again: `aws sso login`",
-    r"AccessDenied|is not authorized to perform": "the credentials lack this permission: ask for it",
-    r"LimitExceeded|limit exceeded|quota|TooManyBuckets": "a quota is used up: destroy a stage that "
-    "nobody needs (`uvx nox -s destroy -- --stage NAME`), or ask for more in Service Quotas",
-    r"bootstrap": "run the same command with --bootstrap",
-    r"Template format error|ValidationError|Unresolved|Unrecognized resource|SyntaxError|JSON": "the template "
-    "cannot be deployed as it is: mend packages/infra, not build/cdk.out, and run the same command again",
-}
 
 
 class Refused(Exception):  # noqa: N818 - named for what it is
@@ -48,7 +37,7 @@ def main() -> None:
     except KeyboardInterrupt:
         raise SystemExit("interrupted: CloudFormation finishes what it has begun; run it again") from None
     except CdkError as error:
-        raise SystemExit(f"error: {_explain(str(error))}") from None
+        raise SystemExit(f"error: {explain(str(error))}") from None
     except (TargetError, SmokeError, Refused, ValueError) as error:
         raise SystemExit(f"error: {error}") from None
 
@@ -147,18 +136,6 @@ def _confirm(options: argparse.Namespace, question: str) -> None:
 def _shown(update: Callable[[str], None]) -> Callable[[str], None]:
     """Show the last line that the CDK CLI wrote."""
     return lambda line: update(line[:110].replace("[", r"\[")) if line else None
-
-
-def _explain(said: str) -> str:
-    """Return what went wrong in a few lines, and the next step where it is known."""
-    telling = [
-        line.strip()
-        for line in said.splitlines()
-        if re.search(r"error|fail|❌|not authorized|exceed", line, re.IGNORECASE)
-    ]
-    lines = [line for line in dict.fromkeys(telling) if not line.startswith("at ")][-3:] or [said[-300:]]
-    step = next((step for pattern, step in _NEXT_STEPS.items() if re.search(pattern, said)), None)
-    return "\n  ".join([*lines, *([f"next: {step}"] if step else [])])
 
 
 if __name__ == "__main__":

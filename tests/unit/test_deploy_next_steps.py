@@ -1,0 +1,41 @@
+"""A failed deployment ends in a few lines: what was said of it, and what to do now."""
+
+from __future__ import annotations
+
+import pytest
+from sluice_harness.deploy.next_steps import explain
+
+FAILED = "❌  sluice-ann-ingestion failed: ToolkitError: The stack named sluice-ann-ingestion failed creation"
+TRACE = "    at async Object.deployStack (/somewhere/cli.js:1:2345)\n    at process.failed (/somewhere/cli.js:6:7)"
+
+
+@pytest.mark.parametrize(
+    ("said", "step"),
+    [
+        ('Resource handler returned message: "Limit Exceeded ... LimitExceededException"', "a quota is used up"),
+        ("TooManyBuckets: You have attempted to create more buckets than allowed", "a quota is used up"),
+        ("User: arn:x is not authorized to perform: iam:CreateRole", "the credentials lack this permission"),
+        ("ExpiredToken: The security token included in the request is expired", "sign in again"),
+        (
+            "This CDK deployment requires bootstrap stack version '6'. Has this been bootstrapped?",
+            "--bootstrap",
+        ),
+        (
+            "ValidationError: Template format error: Unresolved resource dependencies [Nothing]",
+            "mend packages/infra",
+        ),
+    ],
+)
+def test_the_step_follows_from_what_was_said(said: str, step: str) -> None:
+    # given the many lines of a failure
+    told = explain(f"synthesized\n{FAILED}: {said}\n{TRACE}\n{FAILED}: {said}")
+
+    # then it is said once, without the trace, and the step comes last
+    *lines, last = told.splitlines()
+    assert lines == [f"{FAILED}: {said}"]
+    assert last.startswith("  next: ")
+    assert step in last
+
+
+def test_what_nobody_has_foreseen_is_told_as_it_is() -> None:
+    assert explain("the sky is down") == "the sky is down"
