@@ -142,7 +142,11 @@ class LocalStage:
             except subprocess.TimeoutExpired:
                 self._engine.kill()
                 self._engine.wait()
-        shutil.rmtree(self.state, ignore_errors=True)
+        # Workers of an engine that was killed write there until they notice.
+        deadline = time.monotonic() + _STOP_SECONDS
+        while self.state.exists() and time.monotonic() < deadline:
+            shutil.rmtree(self.state, ignore_errors=True)
+            time.sleep(0.05)
 
     def deploy(self, assembly: Path | None = None) -> StageDescription:
         """Deploy an assembly (synthesized here if not given), add users, and describe the stage."""
