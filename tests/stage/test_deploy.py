@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import pytest
 from sluice_harness import cdk_cli
 from sluice_harness.cdk_cli import CdkError
-from sluice_harness.deploy.next_steps import explain
 from sluice_harness.description import description_path, load
 from sluice_harness.engine import ACCOUNT, REGION
 from sluice_harness.local_stage import LocalStage, engine_environment
@@ -113,7 +112,7 @@ def test_a_template_that_was_tampered_with_is_refused_with_the_next_step(assembl
             cdk_cli.deploy(tampered, environment)
 
     # then a few lines name the resource's type and say what to do
-    told = explain(str(refused.value))
+    told = cdk_cli.explain(str(refused.value))
     assert "AWS::No::Such" in told
     assert "next: the template cannot be deployed as it is" in told
     assert len(told.splitlines()) <= 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -9,10 +10,12 @@ import httpx
 from botocore import UNSIGNED
 from botocore.config import Config
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from sluice_harness.description import User
 
-    from sluice_harness.description import StageDescription, User
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sluice_harness.description import StageDescription
 
 
 def sign_in(stage: StageDescription, user: User) -> dict[str, str]:
@@ -36,6 +39,16 @@ def sign_in(stage: StageDescription, user: User) -> dict[str, str]:
         AuthParameters={"USERNAME": user.username, "PASSWORD": user.password},
     )
     return {name: str(value) for name, value in answer["AuthenticationResult"].items()}
+
+
+def add_user(cognito: Any, pool: str, name: str, groups: Sequence[str] = ()) -> User:
+    """Add a user to a pool, with a password made for it that satisfies the pool's policy, and return it."""
+    user = User(name, f"{secrets.token_urlsafe(18)}aA1!", list(groups))
+    cognito.admin_create_user(UserPoolId=pool, Username=name, MessageAction="SUPPRESS")
+    cognito.admin_set_user_password(UserPoolId=pool, Username=name, Password=user.password, Permanent=True)
+    for group in groups:
+        cognito.admin_add_user_to_group(UserPoolId=pool, Username=name, GroupName=group)
+    return user
 
 
 class JobClient:

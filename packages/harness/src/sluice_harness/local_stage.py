@@ -6,7 +6,6 @@ takes its workers and its folder with it.
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import socket
 import subprocess
@@ -21,6 +20,7 @@ from botocore.config import Config
 from sluice_core.callers import ADMIN_GROUP
 
 from sluice_harness import cdk_cli
+from sluice_harness.client import add_user
 from sluice_harness.description import ROOT, StageDescription, User, forget_all, from_outputs
 from sluice_harness.engine import ACCOUNT, READY, REGION
 from sluice_harness.stage_clock import StageClock
@@ -186,16 +186,8 @@ class LocalStage:
     def _add_users(self, pool: str) -> list[User]:
         """Add the ordinary users and an admin, with passwords made for this run."""
         names = [*_ORDINARY, *(f"load-{number:02}" for number in range(1, self._owners - len(_ORDINARY) + 1))]
-        users = [*(User(name, _password(), []) for name in names), User("ada", _password(), [ADMIN_GROUP])]
         cognito = self.client("cognito-idp")
-        for user in users:
-            cognito.admin_create_user(UserPoolId=pool, Username=user.username, MessageAction="SUPPRESS")
-            cognito.admin_set_user_password(
-                UserPoolId=pool, Username=user.username, Password=user.password, Permanent=True
-            )
-            for group in user.groups:
-                cognito.admin_add_user_to_group(UserPoolId=pool, Username=user.username, GroupName=group)
-        return users
+        return [*(add_user(cognito, pool, name) for name in names), add_user(cognito, pool, "ada", [ADMIN_GROUP])]
 
 
 _ORDINARY = ("ann", "ben")
@@ -215,11 +207,6 @@ def engine_environment(endpoint_url: str) -> dict[str, str]:
 def engine_api_url(endpoint_url: str, api_id: str, stage: str) -> str:
     """Return where an API that is deployed to the engine takes requests."""
     return f"{endpoint_url}/restapis/{api_id}/{stage}/_user_request_"
-
-
-def _password() -> str:
-    """Satisfy the pool's policy: lower and upper case, a digit and a symbol."""
-    return f"{secrets.token_urlsafe(18)}aA1!"
 
 
 def _free_port() -> int:

@@ -12,10 +12,9 @@ from rich.console import Console
 from sluice_harness import cdk_cli
 from sluice_harness.cdk_cli import CdkError
 from sluice_harness.deploy import removal, smoke
-from sluice_harness.deploy.next_steps import explain
 from sluice_harness.deploy.smoke import SmokeError
 from sluice_harness.deploy.target import Target, TargetError, in_aws, make_ready, on_engine
-from sluice_harness.description import ROOT, StageDescription, description_path, from_outputs, load
+from sluice_harness.description import ROOT, StageDescription, forget, from_outputs, load
 from sluice_harness.local_stage import engine_api_url
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def main() -> None:
     except KeyboardInterrupt:
         raise SystemExit("interrupted: CloudFormation finishes what it has begun; run it again") from None
     except CdkError as error:
-        raise SystemExit(f"error: {explain(str(error))}") from None
+        raise SystemExit(f"error: {cdk_cli.explain(str(error))}") from None
     except (TargetError, SmokeError, Refused, ValueError) as error:
         raise SystemExit(f"error: {error}") from None
 
@@ -97,7 +96,7 @@ def _destroy(options: argparse.Namespace, target: Target, console: Console) -> N
     _confirm(options, f"Delete {options.stage} for good?")
     with console.status("emptying the bucket") as status:
         removal.destroy(assembly, target, tell=_shown(status.update))
-    description_path(options.stage).unlink(missing_ok=True)
+    forget(options.stage)
     console.print(f"{options.stage} is gone; the CDK's own bucket and roles stay, for other stages")
 
 

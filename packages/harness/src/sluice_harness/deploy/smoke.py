@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from botocore.exceptions import ClientError
 
-from sluice_harness.client import JobClient
-from sluice_harness.description import User
+from sluice_harness.client import JobClient, add_user
 
 if TYPE_CHECKING:
     from sluice_harness.description import StageDescription
@@ -39,15 +38,12 @@ def check(stage: StageDescription, cognito: Any) -> str:
         The job did not end as it should.
 
     """
-    user = User(f"smoke-{secrets.token_hex(6)}", f"{secrets.token_urlsafe(18)}aA1!", [])
-    pool = {"UserPoolId": stage.userPoolId, "Username": user.username}
     try:
-        cognito.admin_create_user(**pool, MessageAction="SUPPRESS")
+        user = add_user(cognito, stage.userPoolId, f"smoke-{secrets.token_hex(6)}")
         try:
-            cognito.admin_set_user_password(**pool, Password=user.password, Permanent=True)
             return _run(JobClient(stage, user))
         finally:
-            cognito.admin_delete_user(**pool)
+            cognito.admin_delete_user(UserPoolId=stage.userPoolId, Username=user.username)
     except ClientError as error:
         raise SmokeError(f"no user could be made for the smoke test, or sign in: {error}") from None
     except httpx.HTTPError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sluice_harness.deploy.next_steps import explain
+from sluice_harness.cdk_cli import explain
 
 FAILED = "❌  sluice-ann-ingestion failed: ToolkitError: The stack named sluice-ann-ingestion failed creation"
 TRACE = "    at async Object.deployStack (/somewhere/cli.js:1:2345)\n    at process.failed (/somewhere/cli.js:6:7)"
