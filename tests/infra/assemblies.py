@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-STAGES = ("dev", "prod", "local")
+STAGES = ("dev", "staging", "prod", "local")
 Properties = dict[str, Any]
 
 
