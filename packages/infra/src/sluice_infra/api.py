@@ -41,6 +41,7 @@ _GATEWAY_RESPONSES = {
     "INVALID_API_KEY": problems.FORBIDDEN,
     "EXPIRED_TOKEN": problems.FORBIDDEN,
     "INVALID_SIGNATURE": problems.FORBIDDEN,
+    "WAF_FILTERED": problems.FORBIDDEN,
     # What API Gateway answers to a path or method that does not exist.
     "MISSING_AUTHENTICATION_TOKEN": problems.NOT_FOUND,
     "RESOURCE_NOT_FOUND": problems.NOT_FOUND,
@@ -96,7 +97,7 @@ class JobApi(Construct):
 
     def _add_method(self, resource: apigateway.Resource, verb: str, function: lambda_.IFunction) -> None:
         """Let a function answer one method."""
-        integration = apigateway.LambdaIntegration(function)
+        integration = apigateway.LambdaIntegration(function, allow_test_invoke=False)
         acknowledge(resource.add_method(verb, integration, authorizer=self._authorization), _COG4)
 
     def _rest_api(self, config: StageConfig) -> apigateway.RestApi:

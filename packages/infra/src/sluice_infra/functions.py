@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_lambda_event_sources as event_sources
 from aws_cdk import aws_logs as logs
 from constructs import Construct
+from sluice_core import LIVE_ALIAS
 
 from sluice_infra.acknowledgements import acknowledge
 from sluice_infra.bundling import bundle
@@ -49,7 +49,22 @@ def log_group(scope: Construct, construct_id: str, config: StageConfig) -> logs.
 
 
 class Function(Construct):
-    """A Lambda function: ``batch-simulator`` is the handler of `sluice_handlers.batch_simulator`."""
+    """A Lambda function: ``batch-simulator`` is the handler of `sluice_handlers.batch_simulator`.
+
+    Whoever invokes it does so through its alias, which a release points at the version that it publishes (AWS
+    Lambda, "Create an alias for a Lambda function"): traffic can shift from one version to the next by and by
+    (`releases`). CloudFormation deletes the version before once the release has gone through; what still runs of
+    it comes to its end. Alarms and dashboards go by FunctionName alone, under which there are "aggregate metrics
+    for all versions and aliases of a function" (AWS Lambda, "Viewing metrics for Lambda functions").
+
+    Attributes
+    ----------
+    live : Alias
+        What to invoke, and what to grant others to invoke.
+    reports_failures : bool
+        Whether it answers with the messages or records that failed, which Lambda does not count as its errors.
+
+    """
 
     def __init__(
         self,
@@ -72,7 +87,8 @@ class Function(Construct):
             architecture=lambda_.Architecture.ARM_64,
             timeout=cdk.Duration.seconds(TIMEOUTS_S[name]),
             memory_size=memory_mib or config.memory_mib,
-            role=self.role,
+            # What the CDK's helpers would add is more than is needed; what is needed is named here.
+            role=self.role.without_policy_updates(),
             log_group=self.log_group,
             tracing=lambda_.Tracing.ACTIVE,
             # No START, END and REPORT of what went well: Lambda's metrics say the same, and lines are billed.
@@ -81,7 +97,11 @@ class Function(Construct):
             application_log_level_v2=lambda_.ApplicationLogLevel[config.log_level],
             environment={"STAGE": config.name, **environment},
         )
+        self.live = lambda_.Alias(self, "Live", alias_name=LIVE_ALIAS, version=self.function.current_version)
+        self.reports_failures = False
         self.allow(["logs:CreateLogStream", "logs:PutLogEvents"], [self.log_group.log_group_arn])
+        # Not PutTelemetryRecords: with that X-Ray's daemon reports on itself, and nothing waits for it.
+        self.allow(["xray:PutTraceSegments"], ["*"])
         acknowledge(
             self.role,
             {
@@ -100,17 +120,17 @@ class Function(Construct):
 
     def consume(self, queue: sqs.IQueue, *, max_concurrency: int) -> str:
         """Be invoked with batches of up to ten, report failures by message, and return the mapping's id."""
-        source = event_sources.SqsEventSource(
-            queue,
-            batch_size=10,
-            max_concurrency=max_concurrency,
-            report_batch_item_failures=True,
-            metrics_config=_COUNTED,
-        )
-        self.function.add_event_source(source)
+        # The first three are for Lambda's poller, the last for how soon a message comes again.
+        consuming = ["ReceiveMessage", "DeleteMessage", "GetQueueAttributes", "ChangeMessageVisibility"]
+        self.allow([f"sqs:{action}" for action in consuming], [queue.queue_arn])
         self.function.add_environment("QUEUE_URL", queue.queue_url)
         self.function.add_environment("MAX_RECEIVES", str(MAX_RECEIVES))
-        return source.event_source_mapping_id
+        return self._map(
+            f"SqsEventSource:{cdk.Names.node_unique_id(queue.node)}",
+            event_source_arn=queue.queue_arn,
+            batch_size=10,
+            max_concurrency=max_concurrency,
+        )
 
     def follow(self, table: dynamodb.Table, *, pattern: Mapping[str, object]) -> str:
         """Be invoked with a table's changes of a pattern, in batches of up to 100; return the mapping's id.
@@ -122,15 +142,29 @@ class Function(Construct):
             [str(table.table_stream_arn)],
         )
         self.allow(["dynamodb:ListStreams"], ["*"])
-        mapping = self.function.add_event_source_mapping(
+        return self._map(
             "Stream",
             event_source_arn=table.table_stream_arn,
             starting_position=lambda_.StartingPosition.TRIM_HORIZON,
             batch_size=100,
             max_batching_window=cdk.Duration.seconds(1),
             bisect_batch_on_error=True,
+            filters=[lambda_.FilterCriteria.filter(dict(pattern))],
+        )
+
+    def _map(self, construct_id: str, **options: Any) -> str:
+        """Have Lambda read an event source for the alias.
+
+        Below the function, where such a mapping has always been: one of another logical id would read a stream's
+        whole day again, and take away what another stack imports.
+        """
+        self.reports_failures = True
+        mapping = lambda_.EventSourceMapping(
+            self.function,
+            construct_id,
+            target=self.live,
             report_batch_item_failures=True,
             metrics_config=_COUNTED,
-            filters=[lambda_.FilterCriteria.filter(dict(pattern))],
+            **options,
         )
         return mapping.event_source_mapping_id

@@ -16,6 +16,7 @@ from sluice_infra.alarm_specs import function_placeholder
 from sluice_infra.api import SUBMIT_PATH, JobApi
 from sluice_infra.functions import TIMEOUTS_S, Function
 from sluice_infra.queues import RETENTION, RedrivenQueue
+from sluice_infra.releases import Releases
 from sluice_infra.storage import Storage
 
 if TYPE_CHECKING:
@@ -62,10 +63,12 @@ class IngestionStack(cdk.Stack):
             "Api",
             config,
             request_queue=self._requests.queue,
-            authorizer=self._authorizer.function,
-            job_status=self._job_status.function,
-            cancel_job=self._cancel_job.function,
+            authorizer=self._authorizer.live,
+            job_status=self._job_status.live,
+            cancel_job=self._cancel_job.live,
         )
+        if config.traffic_shift:
+            Releases(self, "Releases", config, config.traffic_shift, self.functions)
         self._add_outputs()
 
     def _add_function(
@@ -149,10 +152,10 @@ class IngestionStack(cdk.Stack):
         table = self._storage.table.table_arn
         status.allow(["dynamodb:GetItem", "dynamodb:BatchGetItem"], [table])
         status.allow(["dynamodb:Query"], [f"{table}/index/{LIST_INDEX}"])
-        # Presigned URLs are signed by a role of their own, whose session's end is known (see results.py).
+        # Presigned URLs are signed by a role of their own, whose session's end is known (see results.py). Its trust
+        # names the one role that takes it on, which in one account is enough (AWS STS API Reference, AssumeRole).
         download_role = iam.Role(self, "DownloadRole", assumed_by=iam.ArnPrincipal(status.role.role_arn))
         self._allow_objects(download_role, "s3:GetObject")
-        status.allow(["sts:AssumeRole"], [download_role.role_arn])
         status.function.add_environment("DOWNLOAD_ROLE_ARN", download_role.role_arn)
         return status
 
@@ -189,8 +192,8 @@ class IngestionStack(cdk.Stack):
         self._allow_objects(sweeper.role, "s3:DeleteObject")
         self._allow_listing(sweeper)
         # Once, for the scheduler and for Lambda itself: the next sweep is the next try.
-        sweeper.function.configure_async_invoke(retry_attempts=0, max_event_age=_SWEEP_EVERY)
-        target = targets.LambdaFunction(sweeper.function, retry_attempts=0, max_event_age=_SWEEP_EVERY)
+        sweeper.live.configure_async_invoke(retry_attempts=0, max_event_age=_SWEEP_EVERY)
+        target = targets.LambdaFunction(sweeper.live, retry_attempts=0, max_event_age=_SWEEP_EVERY)
         events.Rule(self, "Sweep", schedule=events.Schedule.rate(_SWEEP_EVERY), targets=[target])
         return sweeper
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from aws_cdk import aws_logs as logs
 
@@ -23,6 +23,18 @@ LOG_RETENTIONS: Mapping[int, logs.RetentionDays] = {
     90: logs.RetentionDays.THREE_MONTHS,
     365: logs.RetentionDays.ONE_YEAR,
 }
+# CodeDeploy's ways to shift a function's traffic (AWS CodeDeploy, "Deployment configurations on an AWS Lambda
+# compute platform"). Its LambdaAllAtOnce is left out: that is what None does.
+TrafficShift = Literal[
+    "Canary10Percent5Minutes",
+    "Canary10Percent10Minutes",
+    "Canary10Percent15Minutes",
+    "Canary10Percent30Minutes",
+    "Linear10PercentEvery1Minute",
+    "Linear10PercentEvery2Minutes",
+    "Linear10PercentEvery3Minutes",
+    "Linear10PercentEvery10Minutes",
+]
 _ARN = {
     "acm": re.compile(r"arn:[a-z-]+:acm:[a-z0-9-]+:\d{12}:certificate/."),
     "wafv2": re.compile(r"arn:[a-z-]+:wafv2:[a-z0-9-]+:\d{12}:regional/webacl/."),
@@ -120,6 +132,9 @@ class StageConfig:
         INFO and would drop them (AWS Lambda, "Log-level filtering").
     log_days, result_days : int
         How long log groups are kept, one of `LOG_RETENTIONS`, and how long rows and results.
+    traffic_shift : TrafficShift, optional
+        How a release takes over a function's traffic, watched by alarms that take it back. None: all at once, and
+        CloudFormation takes it back only if the deployment itself fails.
     workloads : str
         Job types and the classes that do them: replace the weather simulation here.
     thresholds : Thresholds
@@ -153,6 +168,7 @@ class StageConfig:
     log_level: Literal["DEBUG", "INFO"] = "INFO"
     log_days: int = 30
     result_days: int = 30
+    traffic_shift: TrafficShift | None = "Canary10Percent5Minutes"
     workloads: str = "weather-report=sluice_core.weather:WeatherReport"
     thresholds: Thresholds = Thresholds()
     domain: Domain | None = None
@@ -180,6 +196,8 @@ class StageConfig:
         yield "log_level", self.log_level in ("DEBUG", "INFO"), "DEBUG or INFO"
         yield "log_days", self.log_days in LOG_RETENTIONS, f"one of {', '.join(map(str, LOG_RETENTIONS))}"
         yield "result_days", self.result_days > 0, "more than 0"
+        shifts = get_args(TrafficShift)
+        yield "traffic_shift", self.traffic_shift in (None, *shifts), f"None or one of {', '.join(shifts)}"
         domain = self.domain
         is_named = domain is None or bool(
             re.fullmatch(r"([a-z0-9-]+\.)+[a-z]+", domain.name) and _ARN["acm"].match(domain.certificate_arn)
@@ -192,12 +210,16 @@ class StageConfig:
 
 
 _PROD = StageConfig(name="prod")
-_DEV = replace(_PROD, name="dev", protected=False, log_days=7, result_days=7)
+_DEV = replace(_PROD, name="dev", protected=False, log_days=7, result_days=7, traffic_shift=None)
+_PACKAGED = replace(_PROD, name="packagedstage", alarm_emails=("alarms@packaged.example",))
 _STAGES = {
     "prod": _PROD,
-    # As prod, so that what holds there will hold here too, but for what it keeps.
-    "staging": replace(_PROD, name="staging", protected=False),
+    # As prod, so that what holds there will hold here too, but for what it keeps. A tenth of its little traffic
+    # tells nothing of a release, so that gets more of it each minute.
+    "staging": replace(_PROD, name="staging", protected=False, traffic_shift="Linear10PercentEvery1Minute"),
     "dev": _DEV,
+    # What a package is made of: prod, with stand-ins that become parameters (`sluice_harness.package.parameters`).
+    _PACKAGED.name: _PACKAGED,
     # Three workers with work and two processors fill two cores; more would only wait for each other.
     "local": replace(
         _PROD,
@@ -208,6 +230,7 @@ _STAGES = {
         throttle_burst=10_000,
         processor_concurrency=2,
         work_concurrency=3,
+        traffic_shift=None,
         # Messages and invocations take real time where a stage's minutes may be a second each (`--speed`).
         thresholds=Thresholds(
             request_age_s=10,
@@ -237,6 +260,8 @@ def stage_config(name: str, *, on_engine: bool = False) -> StageConfig:
         The name is none that a stage can have.
 
     """
+    if on_engine and name == _PACKAGED.name:  # it keeps its sizes, which are parameters
+        return replace(_PACKAGED, bundle_target="host")
     if on_engine:
         return replace(_STAGES["local"], name=name)
     return _STAGES.get(name) or replace(_DEV, name=name)

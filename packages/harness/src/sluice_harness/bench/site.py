@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sluice_core.rows import LIST_INDEX
 
+from sluice_harness import live_functions
 from sluice_harness.bench import processes
 from sluice_harness.client import sign_in
 from sluice_harness.cloudwatch.definitions import Metric, MetricStat
@@ -73,10 +74,9 @@ class BenchSite:
     def set_mappings(self, *names: str, enabled: bool) -> None:
         """Stop or start what takes messages off the queues for these functions, and wait until it has."""
         for name in names:
-            listed = self.client("lambda").list_event_source_mappings(FunctionName=self.functions[name])
-            for mapping in listed["EventSourceMappings"]:
-                self.client("lambda").update_event_source_mapping(UUID=mapping["UUID"], Enabled=enabled)
-                self._await_state(mapping["UUID"], "Enabled" if enabled else "Disabled")
+            for mapping in live_functions.mappings(self.client("lambda"), self.functions[name]):
+                self.client("lambda").update_event_source_mapping(UUID=mapping, Enabled=enabled)
+                self._await_state(mapping, "Enabled" if enabled else "Disabled")
 
     def _await_state(self, mapping: str, wanted: str) -> None:
         deadline = time.monotonic() + _PATIENCE_S

@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
+from sluice_harness.live_functions import with_variables
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -87,12 +89,7 @@ def tapped(stage: Tappable, *functions: str) -> Iterator[Tap]:
     lambda_ = stage.client("lambda")
     with _listening(str(stage.description.endpointUrl)) as tap, contextlib.ExitStack() as put_back:
         for name in functions:
-            before = lambda_.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
-            put_back.callback(
-                lambda_.update_function_configuration, FunctionName=name, Environment={"Variables": before}
-            )
-            changed = {**before, "AWS_ENDPOINT_URL": tap.url}
-            lambda_.update_function_configuration(FunctionName=name, Environment={"Variables": changed})
+            put_back.enter_context(with_variables(lambda_, name, AWS_ENDPOINT_URL=tap.url))
         yield tap
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sluice_core.rows import read_row
 
 from sluice_harness.chaos.traffic import Traffic
+from sluice_harness.live_functions import live, mappings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -150,18 +151,18 @@ class Drive:
         await asyncio.sleep(self._submitting_s)
         invoke = self._client("lambda").invoke
         while True:
-            sweeper = self._description.functions.sweeper
+            sweeper = live(self._description.functions.sweeper)
             await asyncio.to_thread(invoke, FunctionName=sweeper, InvocationType="Event")
             await asyncio.sleep(_SWEEP_EVERY_S)
 
     async def _stop_processor(self) -> None:
         """Disable the processor's event source mapping for a while."""
         await asyncio.sleep(_PAUSE_AT * self._submitting_s)
-        lambda_, function = self._client("lambda"), self._description.functions.processor
-        [mapping] = lambda_.list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
-        await asyncio.to_thread(lambda_.update_event_source_mapping, UUID=mapping["UUID"], Enabled=False)
+        lambda_ = self._client("lambda")
+        [mapping] = mappings(lambda_, self._description.functions.processor)
+        await asyncio.to_thread(lambda_.update_event_source_mapping, UUID=mapping, Enabled=False)
         await asyncio.sleep(min(_PAUSE_S, _PAUSE_SHARE * self._submitting_s))
-        await asyncio.to_thread(lambda_.update_event_source_mapping, UUID=mapping["UUID"], Enabled=True)
+        await asyncio.to_thread(lambda_.update_event_source_mapping, UUID=mapping, Enabled=True)
 
     async def _until_shown(self) -> None:
         """Wait for what a sweeper that died has hidden in a dead-letter queue, lest the audit miss it."""

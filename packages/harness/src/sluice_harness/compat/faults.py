@@ -1,4 +1,4 @@
-"""Faults of the local stage on demand: refused and slow calls of AWS's APIs, and functions that take longer.
+"""Faults of the local stage on demand: refused, slow and unanswered calls of AWS's APIs, and slow functions.
 
 A drill shows that an alarm fires by breaking what the alarm watches: a throttled table, a failing service, slow
 work. AWS has the Fault Injection Service for that ("AWS FIS actions reference"); the engine has nothing. Here a
@@ -40,12 +40,22 @@ class InvalidRuleError(ValueError):
 
 @dataclass
 class Rule:
-    """What happens to some calls of one service, or to the invocations of one function."""
+    """What happens to some calls of one service, or to the invocations of one function.
+
+    Attributes
+    ----------
+    error : dict, optional
+        What the caller is told, a status and a code.
+    is_done : bool
+        Whether the call is carried out nevertheless: its answer is lost.
+
+    """
 
     source: dict[str, Any]
     service: str | None = None
     actions: frozenset[str] | None = None
     error: dict[str, Any] | None = None
+    is_done: bool = False
     function: str | None = None
     delay_s: float = 0.0
     share: float = 1.0
@@ -78,7 +88,7 @@ def read_rules(sources: Any) -> list[Rule]:
 
 
 def _read(source: Any) -> Rule:
-    known = {"service", "actions", "error", "function", "delay_s", "share"}
+    known = {"service", "actions", "error", "done", "function", "delay_s", "share"}
     if not isinstance(source, dict) or source.keys() - known:
         raise InvalidRuleError(f"a rule has {', '.join(sorted(known))}, not {source!r}")
     if bool(source.get("service")) == bool(source.get("function")):
@@ -94,6 +104,7 @@ def _read(source: Any) -> Rule:
         service=source.get("service"),
         actions=None if actions is None else frozenset(actions),
         error=error,
+        is_done=source.get("done") is True,
         function=source.get("function"),
         delay_s=delay,
         share=share,
@@ -132,6 +143,8 @@ def _suffering(service: str, original: Handler) -> Handler:
             if _is_about(rule, service, method, path, headers, body, query) and rule.strikes():
                 await asyncio.sleep(rule.delay_s)
                 if rule.error is not None:
+                    if rule.is_done:
+                        await original(method, path, headers, body, query)
                     return _refusal(rule.error, headers)
         return await original(method, path, headers, body, query)
 

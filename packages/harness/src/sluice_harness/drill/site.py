@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from sluice_harness import live_functions
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -61,15 +63,14 @@ class Site:
         """Deploy a handler that fails at once, whatever it is asked."""
         for name in functions:
             physical = self.functions[name]
-            self._handlers[name] = self.lambda_.get_function_configuration(FunctionName=physical)["Handler"]
-            self.lambda_.update_function_configuration(FunctionName=physical, Handler=_FAILING)
+            serving = self.lambda_.get_function_configuration(FunctionName=live_functions.live(physical))
+            self._handlers[name] = serving["Handler"]
+            live_functions.release(self.lambda_, physical, Handler=_FAILING)
 
     def mend_handlers(self, functions: Iterable[str]) -> None:
         """Deploy the handlers that were there."""
         for name in functions:
-            self.lambda_.update_function_configuration(
-                FunctionName=self.functions[name], Handler=self._handlers.pop(name)
-            )
+            live_functions.release(self.lambda_, self.functions[name], Handler=self._handlers.pop(name))
 
     def throttle(self, functions: Iterable[str]) -> None:
         """Reserve no concurrency, so that Lambda runs none of them."""
@@ -86,13 +87,13 @@ class Site:
     def set_consumers(self, *functions: str, enabled: bool) -> None:
         """Stop or start the event-source mappings of functions."""
         for name in functions:
-            mappings = self.lambda_.list_event_source_mappings(FunctionName=self.functions[name])
-            for mapping in mappings["EventSourceMappings"]:
-                self.lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=enabled)
+            for mapping in live_functions.mappings(self.lambda_, self.functions[name]):
+                self.lambda_.update_event_source_mapping(UUID=mapping, Enabled=enabled)
 
     def set_schedule(self, *, enabled: bool) -> None:
         """Stop or start the sweeper's schedule."""
-        target = self.lambda_.get_function(FunctionName=self.functions["sweeper"])["Configuration"]["FunctionArn"]
+        sweeper = live_functions.live(self.functions["sweeper"])
+        target = self.lambda_.get_function_configuration(FunctionName=sweeper)["FunctionArn"]
         for name in self.events.list_rule_names_by_target(TargetArn=target)["RuleNames"]:
             (self.events.enable_rule if enabled else self.events.disable_rule)(Name=name)
 

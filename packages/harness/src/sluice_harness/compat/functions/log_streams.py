@@ -9,6 +9,9 @@ Lambda writes to one stream per execution environment, `AWS_LAMBDA_LOG_STREAM_NA
 `SystemLogLevel` of WARN leaves out those of an invocation that went well (ibid., "Configuring JSON and plain
 text log formats", "Log-level filtering").
 
+Lambda writes them with the function's role: what that may not do, such as to create the stream, leaves the lines
+lost, and the function as it is (ibid., "Defining Lambda function permissions with an execution role").
+
 Closed by naming a worker's stream as it starts and writing each invocation's lines there. The newest lines
 only are kept: this is a process's memory, not CloudWatch.
 """
@@ -24,6 +27,7 @@ from typing import Any
 
 from ministack.services import cloudwatch_logs, lambda_svc
 
+from sluice_harness.compat.access import service_roles
 from sluice_harness.compat.patching import expect
 
 LINES_KEPT = 20_000
@@ -53,7 +57,7 @@ def apply() -> None:
         _current.set(None)
         config = func.get("config") or func
         before, after = _platform_lines(func, config, request_id, duration_ms, error=error)
-        _write(_group(config), stream, [*before, *log_text.splitlines(), *after])
+        _write(config, stream, [*before, *log_text.splitlines(), *after])
 
     lambda_svc._emit_lambda_logs = emit_to_environment
 
@@ -101,8 +105,9 @@ def _platform_json(kind: str, **record: Any) -> str:
     return json.dumps({"time": moment, "type": kind, "record": record})
 
 
-def _write(group_name: str, stream_name: str, lines: list[str]) -> None:
-    if not lines:
+def _write(config: dict[str, Any], stream_name: str, lines: list[str]) -> None:
+    group_name = _group(config)
+    if not lines or not _may_write(config, group_name, stream_name):
         return
     now = int(time.time() * 1000)
     group = cloudwatch_logs._log_groups.setdefault(group_name, _new_group(group_name, now))
@@ -112,6 +117,17 @@ def _write(group_name: str, stream_name: str, lines: list[str]) -> None:
     if len(stream["events"]) > LINES_KEPT:
         del stream["events"][: LINES_KEPT // 4]
     cloudwatch_logs._fanout_to_subscription_filters(group_name, stream_name, events)
+
+
+def _may_write(config: dict[str, Any], group_name: str, stream_name: str) -> bool:
+    streams = cloudwatch_logs._log_groups.get(group_name, {}).get("streams", {})
+    arn = cloudwatch_logs._make_group_arn(group_name).removesuffix(":*")
+    calls = [("logs:PutLogEvents", f"{arn}:log-stream:{stream_name}")]
+    if stream_name not in streams:
+        calls.append(("logs:CreateLogStream", f"{arn}:log-stream:"))  # its name is not in question
+    if group_name not in cloudwatch_logs._log_groups:
+        calls.append(("logs:CreateLogGroup", f"{arn}:log-stream:"))
+    return not any(service_roles.of_function(config, *call) for call in calls)
 
 
 def _new_group(name: str, now: int) -> dict[str, Any]:

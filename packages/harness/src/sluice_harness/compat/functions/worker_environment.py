@@ -21,9 +21,10 @@ from ministack.core import lambda_runtime
 
 from sluice_harness.compat.functions import log_streams
 from sluice_harness.compat.patching import expect, replace_once
+from sluice_harness.compat.tracing import daemon
 
 # What a process needs to run, and what the engine's owner passes on to functions on purpose.
-KEPT = ("PATH", "LANG", "LC_ALL", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_XRAY_DAEMON_ADDRESS")
+KEPT = ("PATH", "LANG", "LC_ALL", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL")
 
 _FUNCTION_VARIABLES = "    os.environ.update(env)\n"
 _SCRUB = """    for _ms_name in {names}:
@@ -55,6 +56,7 @@ def _runtime_variables(config: dict[str, Any]) -> dict[str, str]:
     stream = log_streams.current()
     return {
         **({"AWS_LAMBDA_LOG_STREAM_NAME": stream} if stream else {}),
+        daemon.ADDRESS_VARIABLE: daemon.address(config),
         "_HANDLER": config.get("Handler", ""),
         "AWS_EXECUTION_ENV": f"AWS_Lambda_{config.get('Runtime', '')}",
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",

@@ -2,13 +2,15 @@
 
 MiniStack publishes some of it for a direct Invoke only, and counts a throttled call as an invocation that failed.
 Lambda publishes Invocations, Errors, Throttles, Duration and ConcurrentExecutions for each function and for all of
-them together, whoever invokes them. A throttled request counts neither as an invocation nor as an error; an
-error's timestamp is that of its invocation; the duration leaves out the initialization ("Types of metrics for
-Lambda functions", "Viewing metrics for Lambda functions"). Closed where every invocation passes.
+them together, whoever invokes them; what was invoked through an alias or a version also by that, as Resource, and
+an alias's by the version that ran, as ExecutedVersion. A throttled request counts neither as an invocation nor as
+an error; an error's timestamp is that of its invocation; the duration leaves out the initialization ("Types of
+metrics for Lambda functions", "Viewing metrics for Lambda functions"). Closed where every invocation passes.
 """
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
@@ -49,12 +51,11 @@ def _record_for_engine(
 def _counted(acquire: Any) -> Any:
     def acquire_slot(func: Any, config: dict[str, Any]) -> Any:
         slot, limit = acquire(func, config)
-        name = config.get("FunctionName", "")
         if slot is None:
-            _record(name, "Throttles", 1)
+            _record(config, "Throttles", 1)
         else:
             total, running = lambda_svc.executions_in_flight()
-            _record(name, "ConcurrentExecutions", running.get(slot, 1), total)
+            _record(config, "ConcurrentExecutions", running.get(slot, 1), total)
         return slot, limit
 
     return acquire_slot
@@ -63,23 +64,22 @@ def _counted(acquire: Any) -> Any:
 def _measured(dispatch: Any) -> Any:
     def execute(func: Any, config: dict[str, Any], event: Any, request_id: str, started: float) -> dict[str, Any]:
         result: dict[str, Any] = dispatch(func, config, event, request_id, started)
-        name = config.get("FunctionName", "")
         if result.get("throttle"):
-            _record(name, "Throttles", 1, at=started)
+            _record(config, "Throttles", 1, at=started)
             return result
         answer = handler_errors.last_answer() or {}
         duration = answer.get("duration_ms", (time.time() - started) * 1000)
-        _record(name, "Invocations", 1, at=started)
-        _record(name, "Errors", int(bool(result.get("error"))), at=started)
-        _record(name, "Throttles", 0, at=started)
-        _record(name, "Duration", round(duration, 2), unit="Milliseconds", at=started)
+        _record(config, "Invocations", 1, at=started)
+        _record(config, "Errors", int(bool(result.get("error"))), at=started)
+        _record(config, "Throttles", 0, at=started)
+        _record(config, "Duration", round(duration, 2), unit="Milliseconds", at=started)
         return result
 
     return execute
 
 
 def _record(
-    function: str,
+    config: dict[str, Any],
     name: str,
     value: float,
     total: float | None = None,
@@ -87,5 +87,23 @@ def _record(
     unit: str = "Count",
     at: float | None = None,
 ) -> None:
-    store.record(NAMESPACE, name, dimensions(FunctionName=function), value, unit, at)
+    invoked = (config.get("FunctionName", ""), config.get("FunctionArn", ""), config.get("Version", ""))
+    for each in _dimension_sets(*invoked):
+        store.record(NAMESPACE, name, each, value, unit, at)
     store.record(NAMESPACE, name, _ALL, value if total is None else total, unit, at)
+
+
+@functools.lru_cache(maxsize=256)
+def _dimension_sets(function: str, arn: str, version: str) -> tuple[Dimensions, ...]:
+    """Return what an invocation of this ARN, of which this version ran, is counted by."""
+    qualifier = arn.partition(f":function:{function}:")[2]
+    resource = f"{function}:{qualifier}"
+    return (
+        dimensions(FunctionName=function),
+        *([dimensions(FunctionName=function, Resource=resource)] if qualifier else []),
+        *(
+            [dimensions(ExecutedVersion=version, FunctionName=function, Resource=resource)]
+            if qualifier not in ("", version)
+            else []
+        ),
+    )
