@@ -1,4 +1,7 @@
-"""Roles of a running stage: what they may do, taken away and put back."""
+"""Roles of a running stage: what they may do, taken away and put back, and which tests prove that they must.
+
+Roles go by their names in the template, without the CDK's hash: ``ProcessorRole``.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,55 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from stage.running import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stage.running import RunningStage
+
+FUNCTION_ROLES = (
+    "AuthorizerRole",
+    "ProcessorRole",
+    "BatchSimulatorRole",
+    "JobStatusRole",
+    "CancelJobRole",
+    "SweeperRole",
+    "EventPublisherRole",
+)
+
+
+def proves(*grants: tuple[str, str]) -> pytest.MarkDecorator:
+    """Run a test with each of these grants, a role's name and an action, as its fixture ``grant``.
+
+    The test takes the grant away, sees what fails, and sees it work again. `infra.test_permissions` compares all
+    that are proved so with all that the template grants.
+    """
+    return pytest.mark.parametrize("grant", grants, indirect=True, ids=":".join)
+
+
+class Grant:
+    """An action that a role of a stage may do."""
+
+    def __init__(self, stage: RunningStage, role: str, action: str) -> None:
+        self.role = role
+        self.action = action
+        self.was_taken = False
+        self._stage = stage
+
+    @property
+    def function(self) -> str:
+        """The function whose execution role it is."""
+        name = self.role.removesuffix("Role")
+        return str(getattr(self._stage.description.functions, name[0].lower() + name[1:]))
+
+    @contextlib.contextmanager
+    def missing(self) -> Iterator[None]:
+        """Take the grant away meanwhile."""
+        with without(self._stage, role_named(self._stage, self.role), self.action):
+            self.was_taken = True
+            yield
 
 
 def role_of(stage: RunningStage, function: str) -> str:
@@ -20,7 +66,7 @@ def role_of(stage: RunningStage, function: str) -> str:
 
 
 def role_named(stage: RunningStage, part: str) -> str:
-    """Find a role that belongs to no function."""
+    """Find a role by a part of its name."""
     pages = stage.client("iam").get_paginator("list_roles").paginate()
     (name,) = [role["RoleName"] for page in pages for role in page["Roles"] if part in role["RoleName"]]
     return str(name)

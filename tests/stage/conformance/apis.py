@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from stage.conformance.functions import EXECUTION_POLICIES
 
 if TYPE_CHECKING:
     from stage.conformance.conftest import Engine
@@ -84,18 +85,28 @@ def sender(queue: str, action: str = "sqs:SendMessage", service: str = "apigatew
 
 
 def function(code: str) -> dict[str, Any]:
-    """A Lambda function and its role, as resources."""
+    """A Lambda function, its role, and the API's permission to invoke it, as resources."""
     trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
-    role = {"AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": [trust]}}
+    role = {
+        "AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": [trust]},
+        "ManagedPolicyArns": [f"arn:aws:iam::aws:policy/{policy}" for policy in EXECUTION_POLICIES],
+    }
     properties = {
         "Runtime": "python3.13",
         "Handler": "index.handler",
         "Code": {"ZipFile": code},
         "Role": {"Fn::GetAtt": ["FunctionRole", "Arn"]},
     }
+    permission = {
+        "FunctionName": {"Ref": "Function"},
+        "Action": "lambda:InvokeFunction",
+        "Principal": "apigateway.amazonaws.com",
+        "SourceArn": {"Fn::Sub": "arn:aws:execute-api:us-east-1:000000000000:${Api}/*"},
+    }
     return {
         "FunctionRole": {"Type": "AWS::IAM::Role", "Properties": role},
         "Function": {"Type": "AWS::Lambda::Function", "Properties": properties},
+        "Permission": {"Type": "AWS::Lambda::Permission", "Properties": permission},
     }
 
 

@@ -13,6 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+# What AWS has for functions that log, trace, and follow queues and streams.
+EXECUTION_POLICIES = (
+    "service-role/AWSLambdaSQSQueueExecutionRole",
+    "service-role/AWSLambdaDynamoDBExecutionRole",
+    "AWSXRayDaemonWriteAccess",
+)
 RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -30,10 +36,15 @@ def zipped(code: str) -> bytes:
 
 
 def create_function(engine: Any, code: str, **settings: Any) -> str:
-    """Create a function from the source of ``index.handler`` and return its name once it is active."""
+    """Create a function from the source of ``index.handler`` and return its name once it is active.
+
+    Its role, of the same name, may do what `EXECUTION_POLICIES` allow.
+    """
     name = unique("function")
-    role = engine.client("iam").create_role(RoleName=unique("role"), AssumeRolePolicyDocument="{}")
-    client = engine.client("lambda")
+    iam, client = engine.client("iam"), engine.client("lambda")
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")
+    for policy in EXECUTION_POLICIES:
+        iam.attach_role_policy(RoleName=name, PolicyArn=f"arn:aws:iam::aws:policy/{policy}")
     client.create_function(
         FunctionName=name,
         Runtime=RUNTIME,
@@ -42,8 +53,19 @@ def create_function(engine: Any, code: str, **settings: Any) -> str:
         Code={"ZipFile": zipped(code)},
         **{"Timeout": 5, **settings},
     )
-    client.get_waiter("function_active_v2").wait(FunctionName=name)
+    client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.02})
     return name
+
+
+def permit(engine: Any, function: str, service: str, source: str) -> None:
+    """Let one source of a service invoke a function."""
+    engine.client("lambda").add_permission(
+        FunctionName=function,
+        StatementId=unique("permission"),
+        Action="lambda:InvokeFunction",
+        Principal=f"{service}.amazonaws.com",
+        SourceArn=source,
+    )
 
 
 def create_queue(engine: Any, **attributes: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from stage.conformance.functions import create_function, create_queue, eventually, unique
+from stage.conformance.functions import create_function, create_queue, eventually, permit, unique
 from stage.conformance.metrics import total
 from stage.conformance.topics import create_topic, http_subscriber, notifications, subscribed_queue
 
@@ -203,7 +203,8 @@ def test_a_scheduled_rule_goes_by_the_stages_time(fast_engine: Engine) -> None:
     events, rule = fast_engine.client("events"), unique("rule")
     arn = fast_engine.client("lambda").get_function_configuration(FunctionName=function)["FunctionArn"]
     started = time.monotonic()
-    events.put_rule(Name=rule, ScheduleExpression="rate(1 minute)")
+    source = events.put_rule(Name=rule, ScheduleExpression="rate(1 minute)")["RuleArn"]
+    permit(fast_engine, function, "events", source)
     events.put_targets(Rule=rule, Targets=[{"Id": "f", "Arn": arn}])
 
     # then it comes once a second

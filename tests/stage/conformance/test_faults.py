@@ -68,6 +68,19 @@ def test_a_throttled_table_refuses_and_counts(faulty: Engine) -> None:
     assert total(faulty, "AWS/DynamoDB", "ConsumedWriteCapacityUnits", TableName=table) == 1
 
 
+def test_a_call_whose_answer_is_lost_is_carried_out(faulty: Engine) -> None:
+    # given a table whose every second write is done and not answered
+    table, _ = create_table(faulty)
+    set_faults(
+        faulty, {"service": "dynamodb", "actions": ["PutItem"], "error": BROKEN, "done": True, "share": 0.5}
+    )
+
+    # when two are made, then the second fails, and both are there
+    codes = [code_of(faulty.client("dynamodb").put_item, TableName=table, Item={"id": {"S": one}}) for one in "ab"]
+    assert codes == [None, "InternalServerError"]
+    assert faulty.client("dynamodb").scan(TableName=table)["Count"] == 2
+
+
 def test_a_failing_service_counts_system_errors(faulty: Engine) -> None:
     table, _ = create_table(faulty)
     set_faults(faulty, {"service": "dynamodb", "actions": None, "error": BROKEN})

@@ -44,10 +44,23 @@ def put(engine: Engine, *documents: Document | str) -> list[Document]:
     return list(answer["UnprocessedTraceSegments"])
 
 
-def daemon_address(engine: Engine) -> tuple[str, int]:
-    """Return where a function would send its segments."""
-    host, _, port = str(invoke(engine, create_function(engine, ADDRESS))).partition(":")
+def daemon_address(engine: Engine, function: str | None = None) -> tuple[str, int]:
+    """Return where a function would send its segments: that of `ADDRESS`, or a new one."""
+    host, _, port = str(invoke(engine, function or create_function(engine, ADDRESS))).partition(":")
     return host, int(port)
+
+
+def invoke_in(lambda_: Any, trace_id: str, function: str, payload: bytes = b"{}") -> None:
+    """Invoke a function in a sampled trace, whatever comes of it; with boto3's client."""
+
+    def add_header(params: Document, **_: Any) -> None:
+        params["headers"]["X-Amzn-Trace-Id"] = f"Root={trace_id};Sampled=1"
+
+    lambda_.meta.events.register("before-call.lambda.Invoke", add_header)
+    try:
+        lambda_.invoke(FunctionName=function, Payload=payload)["Payload"].read()
+    finally:
+        lambda_.meta.events.unregister("before-call.lambda.Invoke", add_header)
 
 
 def send(address: tuple[str, int], *datagrams: bytes) -> None:
@@ -60,7 +73,7 @@ def datagram(document: Document) -> bytes:
     return b'{"format": "json", "version": 1}\n' + json.dumps(document).encode()
 
 
-def read(engine: Engine, root: str) -> list[Document]:
+def read(engine: Any, root: str) -> list[Document]:
     """Return a trace's segments, none if X-Ray does not know it."""
     found = engine.client("xray").batch_get_traces(TraceIds=[root])["Traces"]
     return [json.loads(one["Document"]) for trace in found for one in trace["Segments"]]

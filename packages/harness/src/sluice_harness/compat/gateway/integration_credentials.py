@@ -3,21 +3,19 @@
 MiniStack calls SQS from the gateway without asking any policy. AWS assumes the integration's `Credentials`
 role: without one, or with a role that trusts another service, the call fails as a configuration error;
 without the permission SQS answers 403 AccessDenied, which goes through the integration responses ("API
-Gateway permissions model for invoking a service"). Closed with the engine's own policy evaluator, under AUTH
-only.
+Gateway permissions model for invoking a service"). Closed under AUTH only, as `access.service_roles` does it.
 """
 
 from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import Any
 
 from ministack import app as engine_app
 from ministack.core import iam_evaluator as iam
 from ministack.services import iam as iam_service
-from ministack.services import sqs
 
+from sluice_harness.compat.access import service_roles
 from sluice_harness.compat.patching import expect
 
 SERVICE = "apigateway.amazonaws.com"
@@ -28,14 +26,8 @@ class NotAssumableError(Exception):
 
 
 def apply() -> None:
-    """Check that the evaluator's parts are those `refusal`, which the SQS integration asks, is written for."""
-    expect(iam, "_gather_role_policies", "role_name", "account_id")
-    expect(iam, "_permissions_boundary", "store", "name", "account_id")
-    expect(iam, "combine_resource_policy", "identity", "ctx", "policy", "owner_account", "required", "limits")
+    """Check that the evaluator's part is the one `refusal`, which the SQS integration asks, is written for."""
     expect(iam, "_service_principal_matches", "principal", "service")
-    expect(sqs, "queue_policy_for_arn", "queue_arn")
-    if not hasattr(iam_service, "_roles"):
-        raise RuntimeError("ministack.services.iam._roles is gone")
 
 
 def refusal(credentials: str | None, action: str, resource: str) -> str | None:
@@ -47,28 +39,10 @@ def refusal(credentials: str | None, action: str, resource: str) -> str | None:
     """
     if not engine_app.AUTH:
         return None
-    role, account = _role(credentials)
-    name = role["RoleName"]
-    arn = f"arn:aws:sts::{account}:assumed-role/{name}/BackplaneAssumeRoleSession"
-    region = resource.split(":")[3]
-    context = iam.EvalContext(arn, "AssumedRole", account, action, resource, region)
-    limits = iam._permissions_boundary(iam_service._roles, name, account)
-    result = iam.evaluate(context, iam._gather_role_policies(name, account), *limits)
-    policy = sqs.queue_policy_for_arn(resource)
-    if policy is not None:
-        result = iam.combine_resource_policy(result, context, *policy, limits=tuple(limits))
-    if result.decision == "Allow":
-        return None
-    verb = action.lower()
-    reason = (
-        "with an explicit deny in an identity-based policy"
-        if result.decision == "Deny"
-        else f"because no identity-based policy allows the {verb} action"
-    )
-    return f"User: {arn} is not authorized to perform: {verb} on resource: {resource} {reason}"
+    return service_roles.refusal(_assumed(credentials), "BackplaneAssumeRoleSession", action, resource)
 
 
-def _role(credentials: str | None) -> tuple[dict[str, Any], str]:
+def _assumed(credentials: str | None) -> str:
     if not credentials or ":role/" not in credentials:
         raise NotAssumableError(str(credentials))
     account = credentials.split(":")[4]
@@ -76,7 +50,7 @@ def _role(credentials: str | None) -> tuple[dict[str, Any], str]:
     trust = role.get("AssumeRolePolicyDocument") if role else None
     if role is None or not _trusts_gateway(trust if isinstance(trust, str) else json.dumps(trust)):
         raise NotAssumableError(credentials)
-    return role, account
+    return credentials
 
 
 @lru_cache(256)

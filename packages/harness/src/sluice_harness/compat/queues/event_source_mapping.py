@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from ministack.services import lambda_svc, sqs
 
+from sluice_harness.compat.access import mapping_roles
 from sluice_harness.compat.patching import expect
 from sluice_harness.compat.queues import trace_header
 from sluice_harness.compat.queues.queue_store import MessageStore
@@ -104,19 +105,18 @@ class Poller:
         queue = sqs._queue_by_arn(mapping.get("EventSourceArn", ""))
         if queue is None or not mapping.get("Enabled", True) or self._rests(mapping):
             return False
-        function, config = lambda_svc._get_func_record_for_qualifier(
-            mapping["FunctionName"], mapping.get("Qualifier")
-        )
+        function, config = _function(mapping)
         if function is None:
             return False
         limit = int(lambda_svc._sqs_esm_concurrency(mapping, function, config, queue))
         took = False
         while lambda_svc._esm_inflight.get(mapping["UUID"], 0) < limit:
-            batch = self._next_batch(mapping, queue)
+            batch = self._next_batch(mapping, function, queue)
             if not batch:
                 self._wake_for_hidden(queue)
                 break
-            _dispatch(mapping, function, queue, batch)
+            # Anew for each batch: an alias may share its invocations out between two versions.
+            _dispatch(mapping, _function(mapping)[0] or function, queue, batch)
             took = True
         return took
 
@@ -127,27 +127,30 @@ class Poller:
         self._wake_at = min(self._wake_at, until)
         return True
 
-    def _next_batch(self, mapping: Mapping, queue: dict[str, Any]) -> list[dict[str, Any]]:
+    def _next_batch(self, mapping: Mapping, function: Any, queue: dict[str, Any]) -> list[dict[str, Any]]:
         store = queue["messages"]
         size = int(mapping.get("BatchSize") or 10)
+        if isinstance(store, MessageStore):
+            sqs._expire_retained(queue)
+            if not self._is_due(mapping, store, size):
+                return []
+        if _has_problem(mapping, function, mapping_roles.RECEIVE):
+            return []
         if not isinstance(store, MessageStore):
             fifo: list[dict[str, Any]] = sqs._receive_messages_for_esm(queue["url"], size)
             return fifo
-        if not self._is_due(mapping, store, size):
-            return []
-        sqs._expire_retained(queue)
         visibility = int(queue["attributes"].get("VisibilityTimeout", "30"))
         batch: list[dict[str, Any]] = sqs._collect_msgs(queue, size, visibility)
         return batch
 
     def _is_due(self, mapping: Mapping, store: MessageStore, size: int) -> bool:
-        window = float(mapping.get("MaximumBatchingWindowInSeconds") or 0)
-        if not window:
-            return True
         visible = store.counts()[0]
         if not visible:
             self._windows.pop(mapping["UUID"], None)
             return False
+        window = float(mapping.get("MaximumBatchingWindowInSeconds") or 0)
+        if not window:
+            return True
         ends = self._windows.setdefault(mapping["UUID"], time.time() + window)
         if visible < size and time.time() < ends:
             self._wake_at = min(self._wake_at, ends)
@@ -187,6 +190,22 @@ def scope(account: str, region: str) -> Iterator[None]:
         lambda_svc._request_region.reset(region_token)
 
 
+def _function(mapping: Mapping) -> tuple[Any, Any]:
+    """Return the record of the function, and its configuration, that a mapping invokes now; none if it is gone."""
+    found: tuple[Any, Any] = lambda_svc._get_func_record_for_qualifier(
+        mapping["FunctionName"], mapping.get("Qualifier")
+    )
+    return found
+
+
+def _has_problem(mapping: Mapping, function: Any, actions: tuple[str, ...]) -> bool:
+    """Whether the function's role may not do one of these with the queue; the mapping then says so."""
+    refusal = mapping_roles.refused(function["config"], mapping["EventSourceArn"], actions)
+    if refusal:
+        mapping["LastProcessingResult"] = f"PROBLEM: {refusal}"
+    return refusal is not None
+
+
 def _dispatch(mapping: Mapping, function: Any, queue: dict[str, Any], batch: list[dict[str, Any]]) -> None:
     records = lambda_svc._apply_filter_criteria([_record(message, mapping) for message in batch], mapping)
     tell(mapping, "PolledEventCount", len(batch))
@@ -196,7 +215,7 @@ def _dispatch(mapping: Mapping, function: Any, queue: dict[str, Any], batch: lis
             mapping["UUID"], _run_batch, mapping, function, queue["url"], batch, records
         )
     else:  # Lambda deletes what its filters drop
-        _delete(queue["url"], batch)
+        _delete(mapping, function, queue["url"], batch)
 
 
 def _record(message: dict[str, Any], mapping: Mapping) -> dict[str, Any]:
@@ -233,15 +252,19 @@ def _run_batch(
     if "ReportBatchItemFailures" in (mapping.get("FunctionResponseTypes") or []):
         failed = failed_items(result.get("body"), {message["id"] for message in batch})
     mapping["LastProcessingResult"] = "OK" if not failed else "PROBLEM: Some records failed"
-    done = [message for message in batch if message["id"] not in failed]
-    _delete(url, done)
     tell(mapping, "FailedInvokeEventCount", len(failed))
-    tell(mapping, "DeletedEventCount", len(done))
+    done = [message for message in batch if message["id"] not in failed]
+    if _delete(mapping, function, url, done):
+        tell(mapping, "DeletedEventCount", len(done))
 
 
-def _delete(url: str, messages: list[dict[str, Any]]) -> None:
+def _delete(mapping: Mapping, function: Any, url: str, messages: list[dict[str, Any]]) -> bool:
+    """Delete messages, unless the role may not: then they come again."""
+    if _has_problem(mapping, function, mapping_roles.DELETE):
+        return False
     with contextlib.suppress(sqs._Err):  # the queue was deleted meanwhile
         sqs._delete_messages_for_esm(url, {message["receipt_handle"] for message in messages})
+    return True
 
 
 def failed_items(response: Any, batch: set[str]) -> set[str]:

@@ -38,6 +38,11 @@ def apply() -> None:
     lambda_svc._xray_trace_id_for_invocation = chosen
 
 
+def current() -> str | None:
+    """Return the trace header of the batch that is being dispatched here."""
+    return _current.get()
+
+
 @contextlib.contextmanager
 def of_batch(records: list[dict[str, Any]]) -> Iterator[None]:
     """Run an invocation in the trace of these records."""

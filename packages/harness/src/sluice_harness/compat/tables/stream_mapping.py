@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from ministack.services import dynamodb, lambda_svc
 
+from sluice_harness.compat.access import mapping_roles
 from sluice_harness.compat.monitoring.metric_store import store
 from sluice_harness.compat.patching import expect
 from sluice_harness.compat.queues.event_source_mapping import failed_items, scope, tell
@@ -99,7 +100,15 @@ class Reader:
             self._is_live()
             and self._function() is not None
             and int(dynamodb.stream_end_position(self._table)) > self._position()
+            and self._may_read()
         )
+
+    def _may_read(self) -> bool:
+        config = self._function()["config"]
+        refusal = mapping_roles.refused(config, self._mapping["EventSourceArn"], mapping_roles.READ)
+        if refusal:
+            self._mapping["LastProcessingResult"] = f"PROBLEM: {refusal}"
+        return refusal is None
 
     def run(self) -> None:
         """Deliver all there is; on the way out the engine wakes the poller, which sees what came meanwhile."""

@@ -3,11 +3,13 @@
 MiniStack begins a new, sampled trace for every invocation of an actively traced function, so that a function
 behind an API never sees its request's trace and every function pays for tracing at every call.
 
-Lambda takes over the caller's trace header; where nobody has decided, an actively traced function is sampled at
-"1 request per second and 5 percent of additional requests". The header is in `_X_AMZN_TRACE_ID`, its parent the
-function's own segment (Lambda Developer Guide, "Visualize Lambda function invocations using AWS X-Ray").
+Lambda takes over the trace header of whoever calls; where nobody has decided, an actively traced function is
+sampled at "1 request per second and 5 percent of additional requests". The header is in `_X_AMZN_TRACE_ID`, its
+parent the function's own segment (Lambda Developer Guide, "Visualize Lambda function invocations using AWS
+X-Ray").
 
-Closed at the engine's choice of a header. `sluice_harness.compat.queues.trace_header` adds the batches' to it.
+Closed at the engine's choice of a header and where its API is served.
+`sluice_harness.compat.queues.trace_header` adds the batches' to it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ministack import app as engine_app
 from ministack.services import lambda_svc
 
 from sluice_harness.compat.patching import expect
@@ -24,16 +27,24 @@ from sluice_harness.compat.tracing import sampling_rules, trace_headers
 from sluice_harness.compat.tracing.trace_headers import TraceHeader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _caller: ContextVar[TraceHeader | None] = ContextVar("sluice_caller_trace", default=None)
 _sampler = sampling_rules.Sampler()
 
 
 def apply() -> None:
-    """Replace the engine's choice of an invocation's trace header."""
+    """Replace the engine's choice of an invocation's trace header, and tell it of an Invoke call's."""
     expect(lambda_svc, "_xray_trace_id_for_invocation", "config", "inbound_trace_header")
     lambda_svc._xray_trace_id_for_invocation = _choose
+    handle = engine_app.SERVICE_HANDLERS["lambda"]
+
+    async def handle_in_trace(method: str, path: str, headers: Mapping[str, str], *rest: Any) -> Any:
+        header = trace_headers.parse(headers.get("x-amzn-trace-id"))
+        with called_in(header) if header else contextlib.nullcontext():
+            return await handle(method, path, headers, *rest)
+
+    engine_app.SERVICE_HANDLERS["lambda"] = handle_in_trace
 
 
 def is_active(config: dict[str, Any]) -> bool:
@@ -58,6 +69,11 @@ def called_in(header: TraceHeader) -> Iterator[None]:
         _caller.reset(token)
 
 
+def header_of(config: dict[str, Any]) -> TraceHeader:
+    """Return the header of an actively traced function's next invocation: its caller's, else a new trace's."""
+    return decided(_caller.get() or TraceHeader(trace_headers.new_root(), trace_headers.new_id()), config)
+
+
 def _choose(config: dict[str, Any], inbound_trace_header: str | None = None) -> str | None:
     if inbound_trace_header:
         return inbound_trace_header
@@ -66,4 +82,4 @@ def _choose(config: dict[str, Any], inbound_trace_header: str | None = None) -> 
         return str(header)
     if not is_active(config):
         return None
-    return str(decided(TraceHeader(trace_headers.new_root(), trace_headers.new_id()), config))
+    return str(header_of(config))

@@ -1,13 +1,8 @@
-"""What API Gateway and Lambda write into a sampled request's trace.
+"""What API Gateway writes into a sampled request's trace.
 
 MiniStack writes nothing. API Gateway writes a segment of the stage, with a subsegment for each call (API
 Gateway Developer Guide, "AWS X-Ray traces for Amazon API Gateway APIs"), and passes the trace on to what it
-calls. Lambda writes two segments of an actively traced function, the service's (AWS::Lambda) and the function's
-own (AWS::Lambda::Function), which is the parent of what the function writes (Lambda Developer Guide, "Visualize
-Lambda function invocations using AWS X-Ray").
-
-Closed by wrapping the gateway's calls and an observer of finished exchanges. A function that a queue invokes
-has in AWS a trace of its own, linked to its messages' ones; those segments are not written here.
+calls. Closed by wrapping the gateway's calls and an observer of finished exchanges.
 """
 
 from __future__ import annotations
@@ -25,6 +20,7 @@ from sluice_harness.compat.gateway import exchange
 from sluice_harness.compat.patching import expect
 from sluice_harness.compat.tracing import function_traces, queue_headers, sampling_rules, trace_headers
 from sluice_harness.compat.tracing.daemon import STORE
+from sluice_harness.compat.tracing.function_segments import answered
 from sluice_harness.compat.tracing.trace_headers import TraceHeader
 
 if TYPE_CHECKING:
@@ -34,7 +30,7 @@ if TYPE_CHECKING:
 
     Document = dict[str, Any]
 
-_BAD_REQUEST, _THROTTLED, _SERVER_ERROR = 400, 429, 500
+_THROTTLED, _SERVER_ERROR = 429, 500
 
 
 def apply() -> None:
@@ -55,7 +51,7 @@ def _traced_queue(original: Any) -> Any:
         aws = {"operation": "SendMessage", "region": region, "resource_names": [path.rpartition("/")[2]]}
         with _called(this, "SQS", url, aws) as (call, header), queue_headers.sent_in(str(header)):
             answer = await original(integration, *args, **options)
-            _answered(call, this.integration.get("status", _SERVER_ERROR))
+            answered(call, this.integration.get("status", _SERVER_ERROR))
         return answer
 
     return invoke
@@ -73,10 +69,9 @@ def _traced_function(original: Any) -> Any:
         region = arn.split(":")[3] if arn else ""
         url = f"https://lambda.{region}.amazonaws.com/2015-03-31/functions/{arn}/invocations"
         aws = {"operation": "Invoke", "function_name": name, "region": region, "resource_names": [name]}
-        with _called(this, "Lambda", url, aws) as (call, header), _invoked(header, config) as segments:
+        with _called(this, "Lambda", url, aws) as (call, header), function_traces.called_in(header):
             result: Document = original(func, event)
-            _answered(call, _THROTTLED if result.get("throttle") else 200)
-            segments.append(result)
+            answered(call, _THROTTLED if result.get("throttle") else 200)
         return result
 
     return execute
@@ -96,62 +91,6 @@ def _called(this: Exchange, name: str, url: str, aws: Document) -> Iterator[tupl
         yield call, passed_on
     finally:
         call["end_time"] = time.time()
-
-
-@contextlib.contextmanager
-def _invoked(header: TraceHeader, config: Document) -> Iterator[list[Document]]:
-    """Run an invocation in its caller's trace, and write Lambda's segments of the result it is given."""
-    header = function_traces.decided(header, config)
-    results: list[Document] = []
-    if not function_traces.is_active(config):
-        with function_traces.called_in(header):
-            yield results
-        return
-    service = _segment(header, config, "AWS::Lambda")
-    function = _segment(TraceHeader(header.root, service["id"]), config, "AWS::Lambda::Function")
-    with function_traces.called_in(TraceHeader(header.root, function["id"], header.sampled)):
-        yield results
-    if header.sampled:
-        _write_function(service, function, results[0])
-
-
-def _segment(header: TraceHeader, config: Document, origin: str) -> Document:
-    parent = {"parent_id": header.parent} if header.parent else {}
-    arn, name = config.get("FunctionArn"), config.get("FunctionName")
-    return {
-        "trace_id": header.root,
-        "id": trace_headers.new_id(),
-        **parent,
-        "name": name,
-        "origin": origin,
-        "start_time": time.time(),
-        "resource_arn": arn,
-        "aws": {"function_arn": arn, "resource_names": [name]},
-    }
-
-
-def _write_function(service: Document, function: Document, result: Document) -> None:
-    service["end_time"] = function["end_time"] = time.time()
-    _answered(service, _THROTTLED if result.get("throttle") else 200)
-    if not result.get("throttle"):
-        if result.get("error"):
-            function["fault"] = service["fault"] = True
-            body = result.get("body")
-            kind = str(body.get("errorType", "Error")) if isinstance(body, dict) else "Error"
-            function["cause"] = {"exceptions": [{"id": trace_headers.new_id(), "type": kind}]}
-        STORE.put(json.dumps(function))
-    STORE.put(json.dumps(service))
-
-
-def _answered(document: Document, status: int) -> None:
-    """Note an answer and what it means (X-Ray Developer Guide, "Errors, faults, and exceptions")."""
-    document.setdefault("http", {})["response"] = {"status": status}
-    if status >= _SERVER_ERROR:
-        document["fault"] = True
-    elif status >= _BAD_REQUEST:
-        document["error"] = True
-    if status == _THROTTLED:
-        document["throttle"] = True
 
 
 def _write_stage(this: Exchange, response: Response) -> None:
@@ -184,7 +123,7 @@ def _write_stage(this: Exchange, response: Response) -> None:
             call if "end_time" in call else {**call, "end_time": now, "fault": True} for call in this.calls
         ],
     }
-    _answered(document, response[0])
+    answered(document, response[0])
     document["http"]["response"]["content_length"] = len(response[2])
     STORE.put(json.dumps(document))
 
