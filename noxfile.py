@@ -19,6 +19,11 @@ _PACKAGES = ["core", "handlers", "infra", "harness"]
 # One environment for all sessions, where editors look for it too: on the Python that runs nox.
 _VENV = Path(__file__).parent / ".venv"
 _UV = os.environ.get("UV", "uv")
+_NPM = str(_VENV / "bin" / "npm")
+_NODE_ON_PATH = {"PATH": f"{_VENV / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+# Tools that only look at what is locked, so the lock does not hold them.
+_PIP_AUDIT = ["tool", "run", "--from", "pip-audit==2.10.1", "pip-audit"]
+_CYCLONEDX = ["tool", "run", "--from", "cyclonedx-bom==7.5.0", "cyclonedx-py"]
 
 
 @functools.cache  # once a session is enough
@@ -64,9 +69,39 @@ def diff(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def describe(session: nox.Session) -> None:
+    """Write build/stages/NAME.json for a stage that is deployed already (-- --stage NAME --on LOCAL)."""
+    _run(session, "python", "-m", "sluice_harness.deploy", "describe", *session.posargs)
+
+
+@nox.session(default=False)
+def integration(session: nox.Session) -> None:
+    """Test a stage that is deployed, as its clients see it and as its operators do (-- --stage NAME)."""
+    _run(session, "pytest", "tests/deployed", *session.posargs)
+
+
+@nox.session(default=False)
+def smoke(session: nox.Session) -> None:
+    """Run one job on a stage that is deployed, from submission to download (-- --stage NAME --on LOCAL)."""
+    _run(session, "python", "-m", "sluice_harness.deploy", "smoke", *session.posargs)
+
+
+@nox.session(default=False)
+def pipeline(session: nox.Session) -> None:
+    """Deploy what brings each commit to production (-- --deploy --repository O/N --connection ARN | --github)."""
+    _run(session, "python", "-m", "sluice_harness.deploy.pipeline", *session.posargs)
+
+
+@nox.session(default=False)
 def destroy(session: nox.Session) -> None:
     """Delete a stage and all that it holds, after asking (-- --stage NAME --yes --on LOCAL)."""
     _run(session, "python", "-m", "sluice_harness.deploy", "destroy", *session.posargs)
+
+
+@nox.session(default=False)
+def package(session: nox.Session) -> None:
+    """Write dist/: Sluice as a template, zips and a script, for use without the CDK (-- --target T --out DIR)."""
+    _run(session, "python", "-m", "sluice_harness.package", *session.posargs)
 
 
 @nox.session(default=False)
@@ -102,7 +137,11 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def test(session: nox.Session) -> None:
     """Run every test in parallel, the local-stage tests among them (-- arguments of pytest)."""
-    _run(session, "pytest", "--numprocesses", "auto", "--dist", "loadgroup", *session.posargs)
+    # One process more than there are cores: tests on a stage wait as long as they work.
+    processes = str((os.cpu_count() or 1) + 1)
+    # In the order of tests/conftest.py.
+    schedule = ["--numprocesses", processes, "--dist", "loadgroup", "--no-loadscope-reorder"]
+    _run(session, "pytest", *schedule, *session.posargs)
 
 
 @nox.session
@@ -126,6 +165,12 @@ def synth(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def openapi(session: nox.Session) -> None:
+    """Write docs/openapi.yaml as the present code has it."""
+    _run(session, "python", "-m", "sluice_harness.openapi")
+
+
+@nox.session(default=False)
 def lock(session: nox.Session) -> None:
     """Bring the hashed requirement files up to the packages' requirements (-- --upgrade for newer versions).
 
@@ -144,8 +189,36 @@ def lock(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def audit(session: nox.Session) -> None:
+    """Look all locked versions up among PyPI's and npm's known vulnerabilities, which takes the network."""
+    _install(session)
+    # Strict: what could not be looked up counts as a finding, not as clean.
+    look_up = [*_PIP_AUDIT, "--strict", "--disable-pip", "--require-hashes", "--progress-spinner", "off"]
+    locks = [part for lock in ("lambda", "dev") for part in ("--requirement", f"requirements/{lock}.txt")]
+    session.run(_UV, *look_up, *locks, external=True)
+    for package in ("infra", "harness"):
+        with session.chdir(f"packages/{package}"):
+            session.run(_NPM, "audit", "--package-lock-only", env=_NODE_ON_PATH, external=True)
+
+
+@nox.session(default=False)
+def sbom(session: nox.Session) -> None:
+    """Write build/sbom/*.cdx.json: what the functions ship, what builds and tests them, and what npm brings."""
+    _install(session)
+    folder = Path("build/sbom").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    for lock, project in (("lambda", "packages/handlers/pyproject.toml"), ("dev", "pyproject.toml")):
+        about = ["--output-reproducible", "--pyproject", project, "--output-file", f"{folder}/{lock}.cdx.json"]
+        session.run(_UV, *_CYCLONEDX, "requirements", *about, f"requirements/{lock}.txt", external=True)
+    for package in ("infra", "harness"):
+        of_lock = ["sbom", "--package-lock-only", "--sbom-format", "cyclonedx"]
+        with session.chdir(f"packages/{package}"), (folder / f"npm-{package}.cdx.json").open("w") as output:
+            session.run(_NPM, *of_lock, env=_NODE_ON_PATH, stdout=output, stderr=sys.stderr, external=True)
+
+
+@nox.session(default=False)
 def clean(session: nox.Session) -> None:
     """Remove everything that sessions have built."""
-    for folder in ("build", "packages/infra/node_modules", "packages/harness/node_modules"):
+    for folder in ("build", "dist", "packages/infra/node_modules", "packages/harness/node_modules"):
         shutil.rmtree(folder, ignore_errors=True)
         session.log(f"removed {folder}")

@@ -20,6 +20,7 @@ from sluice_harness import cdk_cli
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+CONNECTION = "arn:aws:codeconnections:eu-central-1:111122223333:connection/0b7f-4d6e"
 _VARIANTS = Path(__file__).with_name("variants.py")
 
 
@@ -35,6 +36,14 @@ def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Ass
 @pytest.fixture(scope="session", params=STAGES)
 def assembly(request: pytest.FixtureRequest, synthesized: Callable[[str], Assembly]) -> Assembly:
     return synthesized(request.param)
+
+
+@pytest.fixture(scope="session")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Assembly:
+    """The pipeline's app; the assemblies of the stages that it deploys lie in its folder."""
+    context = {"repository": "ann/sluice", "branch": "trunk", "connection": CONNECTION}
+    folder = tmp_path_factory.mktemp("assemblies") / "pipeline"
+    return Assembly("pipeline", cdk_cli.synthesize_app("pipeline", context, folder))
 
 
 @pytest.fixture(scope="session")

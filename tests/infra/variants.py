@@ -14,7 +14,7 @@ from typing import ClassVar
 import aws_cdk as cdk
 from aws_cdk import aws_s3, aws_sqs
 from sluice_core.workloads import WorkResult
-from sluice_infra.app import build
+from sluice_infra.app import build, check
 from sluice_infra.stages import Domain, stage_config
 
 LOCAL = stage_config("local")
@@ -67,6 +67,7 @@ def unencrypted(app: cdk.App) -> None:
     stack = cdk.Stack(app, "careless")
     aws_s3.Bucket(stack, "Bucket")
     aws_sqs.Queue(stack, "Queue", encryption=aws_sqs.QueueEncryption.UNENCRYPTED)
+    check(app)
 
 
 VARIANTS = (unchanged, other_retention, other_schema, with_front_door, unencrypted)

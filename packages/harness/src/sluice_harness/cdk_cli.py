@@ -40,8 +40,14 @@ def synthesize(stage: str, output: Path, *, on_engine: bool = False) -> Path:
 
     ``on_engine`` makes a stage of any name deployable to the local engine, at the local stage's sizes.
     """
-    context = ("--context", f"stage={stage}", *(("--context", "engine=true") if on_engine else ()))
-    said = _run("synth", "--quiet", *context, "--output", str(output), environment={})
+    return synthesize_app("app", {"stage": stage, **({"engine": "true"} if on_engine else {})}, output)
+
+
+def synthesize_app(name: str, context: Mapping[str, str], output: Path) -> Path:
+    """Synthesize one of infra's apps, by its module's name, into a folder and return that folder."""
+    given = [part for setting, value in context.items() for part in ("--context", f"{setting}={value}")]
+    app = ("--app", f"python -m sluice_infra.{name}")
+    said = _run("synth", "--quiet", *app, *given, "--output", str(output), environment={})
     sys.stderr.writelines(f"{line}\n" for line in said.splitlines() if "UserWarning: " in line)
     return output
 
@@ -80,6 +86,9 @@ def destroy(assembly: Path, environment: Mapping[str, str], tell: Callable[[str]
 
 def explain(said: str) -> str:
     """Return what a failed CLI's words come to in a few lines, and the next step where it is known."""
+    ours = re.search(r"^error: (.+)$", said, re.MULTILINE)
+    if ours:  # of one of infra's apps, which says what to do
+        return ours[1]
     telling = [
         line.strip()
         for line in said.splitlines()

@@ -5,6 +5,8 @@ It looks nothing up in an account and needs no Docker.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import aws_cdk as cdk
 from cdk_nag import AwsSolutionsChecks
 
@@ -13,18 +15,27 @@ from sluice_infra.ingestion_stack import IngestionStack
 from sluice_infra.observability_stack import ObservabilityStack
 from sluice_infra.stages import StageConfig, stage_config
 
+if TYPE_CHECKING:
+    from constructs import Construct
 
-def build(app: cdk.App, config: StageConfig) -> None:
-    """Add one stage's stacks to the app, held against the AwsSolutions rules."""
-    auth = AuthStack(app, f"sluice-{config.name}-auth", config, synthesizer=_synthesizer(config))
-    ingestion = IngestionStack(
-        app, f"sluice-{config.name}-ingestion", config, auth=auth, synthesizer=_synthesizer(config)
-    )
-    ObservabilityStack(
-        app, f"sluice-{config.name}-observability", config, ingestion=ingestion, synthesizer=_synthesizer(config)
-    )
-    cdk.Tags.of(app).add("project", "sluice")
-    cdk.Tags.of(app).add("stage", config.name)
+
+def build(scope: Construct, config: StageConfig) -> None:
+    """Add one stage's stacks to the app, or to a pipeline's stage: their names and ids are the same in both."""
+    names = {part: f"sluice-{config.name}-{part}" for part in ("auth", "ingestion", "observability")}
+
+    def own(part: str) -> dict[str, Any]:
+        # A pipeline's stage would put its own name before the stack's.
+        return {"stack_name": names[part], "synthesizer": _synthesizer(config)}
+
+    auth = AuthStack(scope, names["auth"], config, **own("auth"))
+    ingestion = IngestionStack(scope, names["ingestion"], config, auth=auth, **own("ingestion"))
+    ObservabilityStack(scope, names["observability"], config, ingestion=ingestion, **own("observability"))
+    cdk.Tags.of(scope).add("project", "sluice")
+    cdk.Tags.of(scope).add("stage", config.name)
+
+
+def check(app: cdk.App) -> None:
+    """Hold all that the app has against the AwsSolutions rules."""
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
 
 
@@ -44,6 +55,7 @@ def main() -> None:
     except ValueError as error:
         raise SystemExit(f"error: {error}") from None
     build(app, config)
+    check(app)
     app.synth()
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
@@ -19,6 +18,7 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 from sluice_infra.alarms import alarm_specs, composite_specs
 from sluice_infra.bundling import ROOT
 from sluice_infra.functions import log_group
+from sluice_infra.keys import rotating_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,14 +65,7 @@ class ObservabilityStack(cdk.Stack):
 
     def _add_topic(self) -> sns.Topic:
         """Add where alarms go: encrypted with a key that CloudWatch may use, which AWS's own for SNS is not."""
-        key = kms.Key(
-            self,
-            "AlarmKey",
-            description=f"Sluice {self._config.name}: notifications of alarms",
-            enable_key_rotation=True,
-            policy=iam.PolicyDocument(statements=[_administration()]),
-            removal_policy=cdk.RemovalPolicy.DESTROY,
-        )
+        key = rotating_key(self, "AlarmKey", f"Sluice {self._config.name}: notifications of alarms")
         topic = sns.Topic(self, "Alarms", master_key=key, enforce_ssl=True)
         cloudwatch_itself = iam.ServicePrincipal(
             "cloudwatch.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": self.account}}
@@ -207,27 +200,6 @@ class ObservabilityStack(cdk.Stack):
         """Add where load generators write their clients' metrics, as EMF; only who may write logs can."""
         load = log_group(self, "LoadLog", self._config)
         cdk.CfnOutput(self, "LoadLogGroup", value=load.log_group_name)
-
-
-def _administration() -> iam.PolicyStatement:
-    """Let the account's own policies say who administers the key; to use it takes a statement of its own."""
-    actions = [
-        *(
-            "CancelKeyDeletion",
-            "DescribeKey",
-            "DisableKey",
-            "DisableKeyRotation",
-            "EnableKey",
-            "EnableKeyRotation",
-        ),
-        *("GetKeyPolicy", "GetKeyRotationStatus", "ListResourceTags", "PutKeyPolicy", "ScheduleKeyDeletion"),
-        *("TagResource", "UntagResource", "UpdateKeyDescription"),
-    ]
-    return iam.PolicyStatement(
-        principals=[iam.AccountRootPrincipal()],
-        actions=[f"kms:{action}" for action in actions],
-        resources=["*"],  # of a key's policy: the key itself
-    )
 
 
 def _logical(name: str) -> str:

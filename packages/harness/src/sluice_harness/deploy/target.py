@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from sluice_harness.description import StageDescription
+
 # The CDK's own mark of a bootstrapped account and region (CDK Developer Guide, "Bootstrapping").
 _BOOTSTRAP_VERSION = "/cdk-bootstrap/hnb659fds/version"
 
@@ -92,11 +94,31 @@ def on_engine(name: str) -> Target:
         raise TargetError(f"no local stage {name!r} is up; in another terminal: uvx nox -s local") from None
     if not stage.endpointUrl:
         raise TargetError(f"the stage {name!r} is in AWS; --on takes a local stage that is up")
-    return Target(stage.account, stage.region, engine_environment(stage.endpointUrl), stage.endpointUrl)
+    return of_stage(stage)
 
 
-def in_aws() -> Target:
-    """Return the account and region of the credentials that boto3 finds.
+def of_stage(stage: StageDescription) -> Target:
+    """Return where a stage is that describes itself, with the caller's credentials.
+
+    Raises
+    ------
+    TargetError
+        There are no credentials, or those of another account.
+
+    """
+    if stage.endpointUrl:
+        return Target(stage.account, stage.region, engine_environment(stage.endpointUrl), stage.endpointUrl)
+    target = in_aws(stage.region)
+    if target.account != stage.account:
+        raise TargetError(
+            f"stage {stage.stage} is in account {stage.account}, but these credentials are of {target.account}; "
+            "name that account's profile in AWS_PROFILE"
+        )
+    return target
+
+
+def in_aws(region: str | None = None) -> Target:
+    """Return the account of the credentials that boto3 finds, and their region if none is given.
 
     Raises
     ------
@@ -106,7 +128,7 @@ def in_aws() -> Target:
     """
     try:
         # boto3 knows AWS_DEFAULT_REGION only, the other SDKs and the CLI AWS_REGION too.
-        session: Any = boto3.Session(region_name=os.environ.get("AWS_REGION"))
+        session: Any = boto3.Session(region_name=region or os.environ.get("AWS_REGION"))
         region, credentials = session.region_name, session.get_credentials()
     except BotoCoreError as error:  # a profile that is not there
         raise TargetError(f"{error}; `aws configure list-profiles` lists those there are") from None

@@ -1,0 +1,115 @@
+"""What a pipeline's tests may do on a stage that other stacks have deployed: grants by action, stage by stage.
+
+CloudFormation makes the names of a stage's resources, and begins them with their stack's name. A user pool's id is
+not made so: users are granted by the pool's tag.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+
+from sluice_infra.acknowledgements import acknowledge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Actions that take no resource (Service Authorization Reference); the first two tell of composite alarms only if
+# they are granted on everything (CloudWatch API Reference).
+WITHOUT_RESOURCE = (
+    *("cloudwatch:DescribeAlarms", "cloudwatch:DescribeAlarmHistory"),
+    *("cloudwatch:GetMetricData", "cloudwatch:ListMetrics"),
+    *("lambda:ListEventSourceMappings", "xray:BatchGetTraces"),
+)
+
+
+def allow(role: iam.Role, grants: Iterable[iam.PolicyStatement]) -> None:
+    """Let a role do what the functions below return."""
+    for statement in grants:
+        role.add_to_policy(statement)
+        for resource in statement.resources:
+            if resource == "*":
+                acknowledge(
+                    role,
+                    {"AwsSolutions-IAM5[Resource::*]": "to read metrics, alarms and traces takes no resource"},
+                )
+            elif "*" in resource:
+                named = _as_nag_says(role, resource)
+                acknowledge(
+                    role,
+                    {
+                        f"AwsSolutions-IAM5[Resource::{named}]": "names end in characters of CloudFormation's "
+                        "own, APIs and pools are told apart by stage and tag, log groups are listed"
+                    },
+                )
+
+
+def may_describe(stage: str) -> list[iam.PolicyStatement]:
+    """To write ``build/stages/STAGE.json``: `nox -s describe`."""
+    return [_on(_arn("cloudformation", f"stack/sluice-{stage}-*"), "cloudformation:DescribeStacks")]
+
+
+def may_have_users(stage: str) -> list[iam.PolicyStatement]:
+    """To make users for a while, who run jobs as clients do: `nox -s smoke`, and every other test."""
+    users = _on(
+        _arn("cognito-idp", "userpool/*"),
+        *("cognito-idp:AdminCreateUser", "cognito-idp:AdminSetUserPassword", "cognito-idp:AdminDeleteUser"),
+    )
+    users.add_conditions({"StringEquals": {"aws:ResourceTag/project": "sluice", "aws:ResourceTag/stage": stage}})
+    return [users]
+
+
+def may_inspect(stage: str) -> list[iam.PolicyStatement]:
+    """To see alarms, dashboards, traces and logs as an operator does: `nox -s integration`."""
+    gateway = f"arn:{cdk.Aws.PARTITION}:apigateway:{cdk.Aws.REGION}::/restapis"
+    return [
+        _on(_dashboards(stage), "cloudwatch:GetDashboard"),
+        _on("*", "cloudwatch:DescribeAlarms", "lambda:ListEventSourceMappings", "xray:BatchGetTraces"),
+        _on(_arn("lambda", f"function:sluice-{stage}-*"), "lambda:GetFunctionConfiguration"),
+        _on(gateway, "apigateway:GET"),
+        _on(f"{gateway}/*/stages/{stage}", "apigateway:GET"),
+        _on(_arn("logs", "log-group:*"), "logs:DescribeLogGroups"),
+    ]
+
+
+def may_judge(stage: str) -> list[iam.PolicyStatement]:
+    """To hold what clients saw against ledger, bucket, queues, metrics and alarms: `nox -s loadtest`."""
+    results = _on(f"arn:{cdk.Aws.PARTITION}:s3:::sluice-{stage}-*", "s3:ListBucket")
+    results.add_conditions({"StringLike": {"s3:prefix": "results/*"}})
+    return [
+        _on(_arn("dynamodb", f"table/sluice-{stage}-*"), "dynamodb:Scan"),
+        results,
+        _on(
+            _arn("sqs", f"sluice-{stage}-*"),
+            # A dead letter that was looked at is shown again.
+            *("sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"),
+        ),
+        _on(_dashboards(stage), "cloudwatch:GetDashboard"),
+        # Clients' own metrics, as EMF.
+        _on(
+            _arn("logs", f"log-group:sluice-{stage}-observability-LoadLog*"),
+            *("logs:CreateLogStream", "logs:PutLogEvents"),
+        ),
+        _on("*", "cloudwatch:DescribeAlarms", "cloudwatch:DescribeAlarmHistory"),
+        _on("*", "cloudwatch:GetMetricData", "cloudwatch:ListMetrics"),
+    ]
+
+
+def _on(resource: str, *actions: str) -> iam.PolicyStatement:
+    return iam.PolicyStatement(resources=[resource], actions=list(actions))
+
+
+def _arn(service: str, resource: str) -> str:
+    return f"arn:{cdk.Aws.PARTITION}:{service}:{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}:{resource}"
+
+
+def _dashboards(stage: str) -> str:
+    return f"arn:{cdk.Aws.PARTITION}:cloudwatch::{cdk.Aws.ACCOUNT_ID}:dashboard/sluice-{stage}-*"
+
+
+def _as_nag_says(role: iam.Role, resource: str) -> str:
+    """Return an ARN as findings have it: ``arn:<AWS::Partition>:...``."""
+    parts = cdk.Stack.of(role).resolve(resource)["Fn::Join"][1]
+    return "".join(part if isinstance(part, str) else f"<{part['Ref']}>" for part in parts)
