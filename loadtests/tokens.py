@@ -58,7 +58,10 @@ class TokenBook:
     def __init__(self, stage: StageDescription, users: list[User], most: int | None) -> None:
         ordinary = [user for user in users if not user.groups][:most]
         if not ordinary:
-            raise ValueError(f"stage {stage.stage} lists no users to sign in as: give --credentials FILE")
+            raise ValueError(
+                f"stage {stage.stage} lists no users to sign in as: give --credentials FILE, "
+                "or `uvx nox -s loadtest` its --temporary-users N"
+            )
         self.owners = [Owner(user, ordinal) for ordinal, user in enumerate(ordinary)]
         self._client_id = stage.userPoolClientId
         self._cognito = boto3.client(

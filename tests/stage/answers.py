@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import httpx
-    from stage.running import RunningStage
+    from sluice_harness.description import StageDescription
 
 MEMBERS = {"type", "title", "status", "detail", "requestId"}
 
 
+class Described(Protocol):
+    """A stage of which somebody knows what must not be given away."""
+
+    @property
+    def description(self) -> StageDescription: ...
+
+
 def assert_problem(
-    answer: httpx.Response, status: int, name: str, stage: RunningStage, *, default: bool = False
+    answer: httpx.Response, status: int, name: str, stage: Described, *, default: bool = False
 ) -> dict[str, Any]:
     """Check that an answer is this problem and gives nothing away; return its document.
 
@@ -31,11 +38,12 @@ def assert_problem(
     return problem
 
 
-def _assert_tells_nothing(answer: httpx.Response, stage: RunningStage) -> None:
+def _assert_tells_nothing(answer: httpx.Response, stage: Described) -> None:
     described = stage.description
     secrets = ["arn:", "Traceback", described.account, described.jobTable, described.resultBucket]
-    secrets += [url.rpartition("/")[2] for url in stage.queue_urls]
-    functions = described.functions
+    queues, functions = described.queues, described.functions
+    urls = (queues.request.url, queues.request.dlqUrl, queues.work.url, queues.work.dlqUrl)
+    secrets += [url.rpartition("/")[2] for url in urls]
     secrets += [functions.authorizer, functions.processor, functions.batchSimulator, functions.jobStatus]
     said = answer.text + str(answer.headers.multi_items())
     assert [secret for secret in secrets if secret in said] == []

@@ -1,47 +1,33 @@
-"""A stage each for those tests that leave it as they find it, and for those that change its settings."""
+"""A stage for those tests that change its settings, and the users of the ordinary one."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 from typing import TYPE_CHECKING
 
 import pytest
-from sluice_harness import cdk_cli
-from stage.running import Person, RunningStage, deployed
+from stage.grants import Grant
+from stage.running import deployed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-
-@pytest.fixture(scope="session")
-def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Synthesize the local stage once a run, whichever worker comes first."""
-    base = tmp_path_factory.getbasetemp()
-    # The folder above a worker's own belongs to this run; without workers it is shared with earlier runs.
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder, done = shared / "assembly", shared / "assembly.done"
-    with (shared / "assembly.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
-            cdk_cli.synthesize("local", folder)
-            done.touch()
-    return folder
-
-
-@pytest.fixture(scope="session")
-def stage(assembly: Path) -> Iterator[RunningStage]:
-    """The ordinary stage: its tests share it and are of the xdist group ``stage``."""
-    with deployed("ordinary", assembly) as running:
-        yield running
+    from stage.running import Person, RunningStage
 
 
 @pytest.fixture(scope="session")
 def altered_stage(assembly: Path) -> Iterator[RunningStage]:
     """A stage whose settings tests change and put back; they are of the xdist group ``broken_stage``."""
-    with deployed("altered", assembly) as running:
+    with deployed("altered", assembly, faults_api=True) as running:
         yield running
+
+
+@pytest.fixture
+def grant(altered_stage: RunningStage, request: pytest.FixtureRequest) -> Iterator[Grant]:
+    """What a test proves to be needed; see `stage.grants.proves`."""
+    given = Grant(altered_stage, *request.param)
+    yield given
+    assert given.was_taken, f"nothing is proved of {request.param}, which the test has not taken away"
 
 
 @pytest.fixture(scope="session")

@@ -7,21 +7,21 @@ import contextlib
 import functools
 import json
 import os
-import secrets
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
-from sluice_harness.client import sign_in
-from sluice_harness.description import ROOT, User
+from sluice_harness import live_functions
+from sluice_harness.client import add_user, sign_in
+from sluice_harness.description import ROOT
 from sluice_harness.local_stage import LocalStage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from sluice_harness.description import StageDescription
+    from sluice_harness.description import StageDescription, User
 
 Found = TypeVar("Found")
 
@@ -114,6 +114,14 @@ class Person:
         return until(look, f"job {job_id} is {status}")
 
 
+@contextlib.contextmanager
+def signed_in(description: StageDescription, user: User) -> Iterator[Person]:
+    """Sign a user in."""
+    tokens = sign_in(description, user)
+    with httpx.Client(timeout=30) as http:
+        yield Person(description.apiUrl, tokens["IdToken"], tokens["AccessToken"], http)
+
+
 @dataclass
 class RunningStage:
     """A deployed stage, its boto3 clients and what its tests ask of it."""
@@ -129,16 +137,10 @@ class RunningStage:
 
     def newcomer(self, username: str) -> Person:
         """Add a user of the stage's, who has no jobs yet, and sign them in."""
-        user = User(username, f"{secrets.token_urlsafe(18)}aA1!", [])
-        cognito, pool = self.client("cognito-idp"), self.description.userPoolId
-        cognito.admin_create_user(UserPoolId=pool, Username=username, MessageAction="SUPPRESS")
-        cognito.admin_set_user_password(UserPoolId=pool, Username=username, Password=user.password, Permanent=True)
-        return self._signed_in(user)
+        return self._signed_in(add_user(self.client("cognito-idp"), self.description.userPoolId, username))
 
     def _signed_in(self, user: User) -> Person:
-        tokens = sign_in(self.description, user)
-        http = self.open_until_end.enter_context(httpx.Client(timeout=30))
-        return Person(self.description.apiUrl, tokens["IdToken"], tokens["AccessToken"], http)
+        return self.open_until_end.enter_context(signed_in(self.description, user))
 
     @functools.cache  # noqa: B019 - a client takes longer to make than most tests; stages are few
     def client(self, service: str) -> Any:
@@ -229,11 +231,11 @@ class RunningStage:
     def set_mapping(self, function: str, *, enabled: bool) -> None:
         """Start or stop a function's event source mapping."""
         lambda_ = self.client("lambda")
-        (mapping,) = lambda_.list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
-        lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=enabled)
+        (mapping,) = live_functions.mappings(lambda_, function)
+        lambda_.update_event_source_mapping(UUID=mapping, Enabled=enabled)
         wanted = "Enabled" if enabled else "Disabled"
         until(
-            lambda: lambda_.get_event_source_mapping(UUID=mapping["UUID"])["State"] == wanted,
+            lambda: lambda_.get_event_source_mapping(UUID=mapping)["State"] == wanted,
             f"the mapping is {wanted}",
         )
 
@@ -256,7 +258,8 @@ class RunningStage:
 
     def sweep(self) -> dict[str, int]:
         """Run the sweeper now, not within the minute, and return what it says that it did."""
-        answer = self.client("lambda").invoke(FunctionName=self.description.functions.sweeper, Payload=b"{}")
+        sweeper = live_functions.live(self.description.functions.sweeper)
+        answer = self.client("lambda").invoke(FunctionName=sweeper, Payload=b"{}")
         said = json.load(answer["Payload"])
         assert "FunctionError" not in answer, said
         done: dict[str, int] = said

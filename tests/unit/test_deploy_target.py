@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
 import pytest
 from moto import mock_aws
-from sluice_harness.deploy.target import TargetError, in_aws, make_ready
+from sluice_harness.deploy.target import TargetError, in_aws, make_ready, of_stage
+from unit import reviewed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,3 +54,14 @@ def test_a_bootstrapped_account_is_ready() -> None:
 
     # when the account is looked at, then nothing is missing
     make_ready(in_aws(), Path("unused"), bootstrap=False)
+
+
+def test_a_described_stage_is_in_its_own_region() -> None:
+    stage = replace(reviewed.STAGE, account=ACCOUNT, region="eu-west-1", endpointUrl=None)
+    assert str(of_stage(stage)) == f"account {ACCOUNT}, region eu-west-1"
+
+
+def test_another_account_s_credentials_are_refused_with_the_next_step() -> None:
+    stage = replace(reviewed.STAGE, account="210987654321", endpointUrl=None)
+    with pytest.raises(TargetError, match=rf"is in account 210987654321, .* are of {ACCOUNT}; name .*AWS_PROFILE"):
+        of_stage(stage)

@@ -170,7 +170,7 @@ def test_of_several_workloads_none_takes_another_s_parameters(body: Any) -> None
 def test_where_none_is_the_default_the_job_type_must_be_named() -> None:
     neither = {"copy": Copy(), "paste": Copy()}
 
-    assert parse({"jobType": "paste"}, neither).job_type == "paste"
+    assert parse({"jobType": "paste", "parameters": {"lines": 1}}, neither).job_type == "paste"
     refusal({}, neither)
 
 
@@ -178,6 +178,16 @@ def test_the_only_workload_there_is_needs_no_name() -> None:
     # Given a stage whose weather report was replaced
     assert parse({"parameters": {"lines": 1}}, ONLY_COPY).job_type == "copy"
     assert refusal({"parameters": {}}, ONLY_COPY).submission.job_type == "copy"
+
+
+@pytest.mark.parametrize("workloads", [BOTH, ONLY_COPY, {"copy": Copy(), "paste": Copy()}])
+def test_parameters_that_a_workload_demands_cannot_be_left_out(workloads: Any) -> None:
+    # Given a workload that could only fail without them, and would do so as often as there are tries
+    refusal({"jobType": "copy"}, workloads)
+    refusal({"jobType": "copy", "parameters": {}}, workloads)
+
+    # Then one with them is taken
+    assert parse({"jobType": "copy", "parameters": {"lines": 1}}, workloads).parameters == {"lines": 1}
 
 
 @pytest.mark.parametrize("workloads", [WEATHER, BOTH, ONLY_COPY])

@@ -83,5 +83,5 @@ TIMEOUT = Problem(
     "timeout",
     504,
     "Timed out",
-    "It is not known whether the job was accepted; try again with the same clientToken.",
+    "It is not known whether the request was carried out; try again, a submission with the same clientToken.",
 )

@@ -57,7 +57,9 @@ def request_schema(workloads: Mapping[str, Workload]) -> dict[str, Any]:
     }
     if len(workloads) == 1:
         # Said outright, so that a refusal names the parameter and not "anyOf".
-        schema["properties"]["parameters"] = dict(next(iter(workloads.values())).parameters_schema)
+        (workload,) = workloads.values()
+        schema["properties"]["parameters"] = dict(workload.parameters_schema)
+        schema |= _required([], workload)
     else:
         schema["anyOf"] = [_one_type(name, workload) for name, workload in sorted(workloads.items())]
     return schema
@@ -65,8 +67,13 @@ def request_schema(workloads: Mapping[str, Workload]) -> dict[str, Any]:
 
 def _one_type(name: str, workload: Workload) -> dict[str, Any]:
     properties = {"jobType": {"enum": [name]}, "parameters": dict(workload.parameters_schema)}
-    required = {} if name == DEFAULT_JOB_TYPE else {"required": ["jobType"]}
-    return {"properties": properties, **required}
+    return {"properties": properties, **_required([] if name == DEFAULT_JOB_TYPE else ["jobType"], workload)}
+
+
+def _required(names: list[str], workload: Workload) -> dict[str, Any]:
+    """Demand parameters where some are: a schema of parameters says nothing of a body that has none."""
+    demanded = [*names, *(["parameters"] if workload.parameters_schema.get("required") else [])]
+    return {"required": demanded} if demanded else {}
 
 
 class SubmissionParser:

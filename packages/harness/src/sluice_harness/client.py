@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from botocore.config import Config
 from sluice_harness.description import User
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sluice_harness.description import StageDescription
 
@@ -49,6 +50,22 @@ def add_user(cognito: Any, pool: str, name: str, groups: Sequence[str] = ()) -> 
     for group in groups:
         cognito.admin_add_user_to_group(UserPoolId=pool, Username=name, GroupName=group)
     return user
+
+
+@contextlib.contextmanager
+def temporary_users(cognito: Any, pool: str, names: Iterable[str]) -> Iterator[list[User]]:
+    """Add users to a pool for the time of the block, and take them away again however it ends."""
+    with contextlib.ExitStack() as added:
+        users = []
+        for name in names:
+            added.callback(_remove_user, cognito, pool, name)  # before: half an addition leaves a user, too
+            users.append(add_user(cognito, pool, name))
+        yield users
+
+
+def _remove_user(cognito: Any, pool: str, name: str) -> None:
+    with contextlib.suppress(cognito.exceptions.UserNotFoundException):
+        cognito.admin_delete_user(UserPoolId=pool, Username=name)
 
 
 class JobClient:

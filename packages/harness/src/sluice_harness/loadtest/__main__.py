@@ -17,6 +17,7 @@ from rich.text import Text
 
 from sluice_harness import description
 from sluice_harness.cdk_cli import CdkError
+from sluice_harness.deploy.target import TargetError
 from sluice_harness.description import ROOT
 from sluice_harness.loadtest.load import LOADTESTS, last_lines
 from sluice_harness.loadtest.progress import Display, verdict_table
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
 _OUT = ROOT / "build" / "loadtest"
 _WRITTEN = ("verdict.json", "report.html", "run.json", "progress.json", "*.jsonl", "locust.log", "worker-*.log")
 # With messages that say what is wrong.
-_ERRORS = (CdkError, NpmError, StageError, UsageError, OSError, BotoCoreError, ClientError, httpx.HTTPError)
+_ERRORS = (
+    *(CdkError, NpmError, StageError, TargetError, UsageError),
+    *(OSError, BotoCoreError, ClientError, httpx.HTTPError),
+)
 _SPEED, _PATIENCE_S = 10.0, 120.0
 
 
@@ -86,7 +90,11 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--scenarios", type=Path, metavar="FILE", help="scenarios (loadtests/scenarios.toml)")
     parser.add_argument("--locustfile", type=Path, metavar="FILE", help="users (loadtests/locustfile.py)")
-    parser.add_argument("--credentials", type=Path, metavar="FILE", help="users to sign in as: a JSON list")
+    who = parser.add_mutually_exclusive_group()
+    who.add_argument("--credentials", type=Path, metavar="FILE", help="users to sign in as: a JSON list")
+    who.add_argument(
+        "--temporary-users", type=_at_least(int, 1), default=0, metavar="N", help="make users for this run only"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (build/loadtest/SCENARIO)")
     return parser.parse_args()
 
@@ -100,6 +108,8 @@ def _plan(options: argparse.Namespace) -> Plan:
     if options.scenario not in scenarios:
         raise UsageError(f"there is no scenario {options.scenario} in {file}; choose of {', '.join(scenarios)}")
     stage, out = _stage(options), options.out or _OUT / options.scenario
+    if stage is None and options.temporary_users:
+        raise UsageError("a new stage has users of its own: --temporary-users goes with --stage or --host")
     _clear(out)
     return Plan(
         scenario=scenarios[options.scenario],
@@ -113,6 +123,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         speed=options.speed,
         patience_s=options.patience,
         credentials=options.credentials,
+        temporary_users=options.temporary_users,
     )
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
+import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sluice_harness.client import temporary_users
+from sluice_harness.deploy.target import of_stage
 from sluice_harness.loadtest import collect, report, waiting, warmup
 from sluice_harness.loadtest.evidence import Evidence, read_client
 from sluice_harness.loadtest.load import Command, Load
@@ -18,7 +23,6 @@ from sluice_harness.review.collect import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from sluice_harness.description import StageDescription
     from sluice_harness.loadtest.evidence import ClientSide
@@ -40,6 +44,10 @@ class Plan:
         Where; None for a local stage of its own, with stage time so many times as fast (`speed`).
     patience_s : float
         How long nothing may change before a wait is given up.
+    credentials : Path or None
+        Whom to sign in as, in place of the stage's users.
+    temporary_users : int
+        How many users to make for the run, and to sign in as; they are taken away at its end.
 
     """
 
@@ -54,17 +62,18 @@ class Plan:
     speed: float = 10.0
     patience_s: float = 120.0
     credentials: Path | None = None
+    temporary_users: int = 0
 
     @property
     def asked(self) -> int:
         """How many submissions have to be accepted."""
         return self.scenario.jobs if self.jobs is None else self.jobs
 
-    def command(self, host: str) -> Command:
-        """Return what Locust is to do."""
+    def command(self, host: str, credentials: Path | None) -> Command:
+        """Return what Locust is to do, as the users in a file if there is one."""
         arguments = ["--scenario", self.scenario.name, "--scenarios", str(self.scenarios)]
         arguments += ["--patience", str(self.patience_s)]
-        for name, value in (("jobs", self.jobs), ("rate", self.rate), ("credentials", self.credentials)):
+        for name, value in (("jobs", self.jobs), ("rate", self.rate), ("credentials", credentials)):
             arguments += [] if value is None else [f"--{name}", str(value)]
         return Command(self.locustfile, host, self.workers, tuple(arguments))
 
@@ -82,11 +91,11 @@ class Session:
 
         After Ctrl-C the load is ended in order and what there is is judged; a second one is a KeyboardInterrupt.
         """
-        with self._stage() as stage:
+        with self._stage() as stage, self._users(stage) as credentials:
             observer = Observer(stage)
             malformed = Malformed(observer, self._plan.scenario.malformed_messages)
             try:
-                began, client = self._load(observer, malformed)
+                began, client = self._load(observer, malformed, credentials)
                 evidence = self._evidence(observer, malformed, began, client)
             finally:
                 if self._plan.stage is not None:
@@ -105,10 +114,30 @@ class Session:
             warmup.start_functions(stage, self._display.tell)
             yield stage
 
-    def _load(self, observer: Observer, malformed: Malformed) -> tuple[float, ClientSide]:
+    @contextlib.contextmanager
+    def _users(self, stage: StageDescription) -> Iterator[Path | None]:
+        """Make the run's own users, if it has any, and yield the file of those to sign in as."""
+        if not self._plan.temporary_users:
+            yield self._plan.credentials
+            return
+        run = f"loadtest-{secrets.token_hex(4)}"
+        names = [f"{run}-{number}" for number in range(1, self._plan.temporary_users + 1)]
+        cognito = of_stage(stage).client("cognito-idp")
+        self._display.tell(f"making {len(names)} users for this run")
+        with (
+            temporary_users(cognito, stage.userPoolId, names) as users,
+            tempfile.TemporaryDirectory() as folder,  # which nobody else may read
+        ):
+            file = Path(folder) / "users.json"
+            file.write_text(json.dumps([asdict(user) for user in users]))
+            yield file
+
+    def _load(
+        self, observer: Observer, malformed: Malformed, credentials: Path | None
+    ) -> tuple[float, ClientSide]:
         """Make the load, and return when it began and what its clients saw."""
         plan, began = self._plan, time.time()
-        with Load(plan.command(observer.stage.apiUrl), plan.out) as load:
+        with Load(plan.command(observer.stage.apiUrl, credentials), plan.out) as load:
             try:
                 malformed.put()
                 while load.is_running:

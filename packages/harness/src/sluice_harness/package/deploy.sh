@@ -1,0 +1,174 @@
+#!/usr/bin/env bash
+# Deploys Sluice from this folder with the AWS CLI: no CDK, no Python, no Node. README.md says more.
+set -Eeuo pipefail
+trap '((BASH_SUBSHELL)) || echo "error: what is said above went wrong; mend it and run this again" >&2' ERR
+
+usage() {
+  cat <<'END'
+Deploys a stage of Sluice, brings it to what this package has, or deletes it.
+
+  ./deploy.sh --stage NAME [options]
+  ./deploy.sh --stage NAME --delete
+
+  --stage NAME           1 to 20 lower-case letters, digits and hyphens; stages live side by side
+  --set PARAMETER=VALUE  a parameter of the template, as often as needed: --set AlarmEmail=ann@example.com
+                         What is not set keeps the value it has, or at first its default.
+  --bucket NAME          the bucket for the functions' code; without one, sluice-code-ACCOUNT-REGION is made
+  --outputs FILE         where to write what was deployed, as JSON (default: sluice-NAME.json)
+  --delete               delete the stage; what it holds stays, and how to delete that is printed
+  --yes                  do not ask
+  --help                 this text
+
+Credentials and region are those of the AWS CLI: AWS_PROFILE and AWS_REGION, or `aws configure`.
+END
+}
+
+fail() {
+  printf 'error: %s\n' "$*" >&2
+  exit 1
+}
+
+main() {
+  stage='' bucket='' outputs='' yes=false delete=false settings=()
+  while (($#)); do
+    case $1 in
+      --stage | --bucket | --outputs | --set)
+        if (($# < 2)); then fail "$1 wants a value; see --help"; fi
+        case $1 in
+          --stage) stage=$2 ;;
+          --bucket) bucket=$2 ;;
+          --outputs) outputs=$2 ;;
+          --set) settings+=("$2") ;;
+        esac
+        shift 2
+        ;;
+      --delete) delete=true && shift ;;
+      --yes) yes=true && shift ;;
+      --help) usage && exit ;;
+      *) fail "$1 is not known; see --help" ;;
+    esac
+  done
+  if ! [[ $stage =~ ^[a-z]([a-z0-9-]{0,18}[a-z0-9])?$ ]]; then
+    fail "--stage wants 1 to 20 lower-case letters, digits and hyphens, a letter first, no hyphen last"
+  fi
+  folder=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+  stack=sluice-$stage
+  check_aws
+  if [[ $delete == true ]]; then delete_stage; else deploy_stage; fi
+}
+
+check_aws() {
+  command -v aws >/dev/null || fail "the AWS CLI is not there; install it: https://aws.amazon.com/cli/"
+  local region identity arn
+  region=${AWS_REGION:-${AWS_DEFAULT_REGION:-$(aws configure get region || true)}}
+  if [[ -z $region ]]; then fail "no region; name one: AWS_REGION=eu-central-1 ./deploy.sh --stage $stage"; fi
+  # Version 1 of the CLI reads the second alone, and version 2 would open a pager.
+  export AWS_REGION=$region AWS_DEFAULT_REGION=$region AWS_PAGER=
+  if ! identity=$(aws sts get-caller-identity --query '[Account, Arn]' --output text 2>&1); then
+    fail "AWS does not answer you in $region (${identity##*$'\n'}); sign in: aws sso login, or see AWS_REGION"
+  fi
+  read -r account arn <<<"$identity"
+  partition=$(cut -d: -f2 <<<"$arn")
+}
+
+deploy_stage() {
+  bucket=${bucket:-sluice-code-$account-$AWS_REGION}
+  outputs=${outputs:-$stack.json}
+  echo "$stage: to be deployed to account $account, region $AWS_REGION, as the stack $stack"
+  confirm "Deploy $stage? It costs money from then on"
+  make_bucket
+  for file in "$folder"/functions/*.zip; do upload "$file" "functions/$(basename "$file")"; done
+  aws cloudformation deploy --stack-name "$stack" --template-file "$folder/template.yaml" \
+    --s3-bucket "$bucket" --s3-prefix templates --capabilities CAPABILITY_IAM --no-fail-on-empty-changeset \
+    --tags project=sluice "stage=$stage" \
+    --parameter-overrides "StageName=$stage" "CodeBucket=$bucket" ${settings[@]+"${settings[@]}"} || explain
+  write_outputs
+}
+
+# Whoever made the bucket before us would get our code, or give us theirs: it has to be our account's.
+make_bucket() {
+  if aws s3api head-bucket --bucket "$bucket" --expected-bucket-owner "$account" >/dev/null 2>&1; then return; fi
+  echo "making the bucket $bucket: private, encrypted, for TLS only"
+  local place=() arn=arn:$partition:s3:::$bucket
+  if [[ $AWS_REGION != us-east-1 ]]; then # where it must not be said
+    place=(--create-bucket-configuration "LocationConstraint=$AWS_REGION")
+  fi
+  aws s3api create-bucket --bucket "$bucket" ${place[@]+"${place[@]}"} >/dev/null ||
+    fail "the bucket $bucket cannot be made; name one of your own in $AWS_REGION with --bucket"
+  aws s3api put-public-access-block --bucket "$bucket" --public-access-block-configuration \
+    BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true
+  aws s3api put-bucket-encryption --bucket "$bucket" --server-side-encryption-configuration \
+    '{"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}'
+  aws s3api put-bucket-policy --bucket "$bucket" --policy "{
+    \"Version\": \"2012-10-17\",
+    \"Statement\": [{
+      \"Effect\": \"Deny\", \"Principal\": \"*\", \"Action\": \"s3:*\", \"Resource\": [\"$arn\", \"$arn/*\"],
+      \"Condition\": {\"Bool\": {\"aws:SecureTransport\": \"false\"}}
+    }]
+  }"
+}
+
+# A file that is there already under this name is the same: the name is its digest.
+upload() {
+  local object=(--bucket "$bucket" --key "$2" --expected-bucket-owner "$account")
+  if aws s3api head-object "${object[@]}" >/dev/null 2>&1; then return; fi
+  echo "uploading $2 to $bucket"
+  aws s3api put-object "${object[@]}" --body "$1" >/dev/null
+}
+
+explain() {
+  aws cloudformation describe-stack-events --stack-name "$stack" --output text --query \
+    "StackEvents[?ends_with(ResourceStatus, 'FAILED')].[LogicalResourceId, ResourceStatusReason]" 2>/dev/null |
+    head -n 5 >&2 || true
+  fail "$stack was not deployed, and CloudFormation takes back what it began. Mend what is said above and run this
+  again; a stack that was never there as a whole (ROLLBACK_COMPLETE) has to be deleted first: --delete"
+}
+
+write_outputs() {
+  local told
+  told=$(aws cloudformation describe-stacks --stack-name "$stack" --output text \
+    --query 'sort_by(Stacks[0].Outputs, &OutputKey)[].[OutputKey, OutputValue]')
+  printf '%s\n' "$told"
+  {
+    printf '{\n  "Stage": "%s",\n  "Account": "%s",\n  "Region": "%s"' "$stage" "$account" "$AWS_REGION"
+    while IFS=$'\t' read -r name value; do printf ',\n  "%s": "%s"' "$name" "$value"; done <<<"$told"
+    printf '\n}\n'
+  } >"$outputs"
+  echo "written to $outputs"
+}
+
+delete_stage() {
+  aws cloudformation describe-stacks --stack-name "$stack" >/dev/null 2>&1 ||
+    fail "there is no stage $stage in account $account, region $AWS_REGION"
+  local held
+  held=$(aws cloudformation list-stack-resources --stack-name "$stack" --output text \
+    --query 'StackResourceSummaries[].[ResourceType, PhysicalResourceId]')
+  echo "$stage: to be deleted from account $account, region $AWS_REGION"
+  confirm "Delete $stage? Its jobs, results and users stay"
+  aws cloudformation delete-stack --stack-name "$stack"
+  aws cloudformation wait stack-delete-complete --stack-name "$stack"
+  echo "$stack is gone. To delete what it held, for good:"
+  while IFS=$'\t' read -r type id; do
+    case $type in
+      AWS::DynamoDB::Table)
+        echo "  aws dynamodb update-table --table-name $id --no-deletion-protection-enabled"
+        echo "  aws dynamodb delete-table --table-name $id"
+        ;;
+      AWS::S3::Bucket) echo "  aws s3 rb --force s3://$id" ;;
+      AWS::Cognito::UserPool)
+        echo "  aws cognito-idp update-user-pool --user-pool-id $id --deletion-protection INACTIVE"
+        echo "  aws cognito-idp delete-user-pool --user-pool-id $id"
+        ;;
+    esac
+  done <<<"$held"
+}
+
+confirm() {
+  if [[ $yes == true ]]; then return; fi
+  if ! [[ -t 0 ]]; then fail "nobody can be asked here: run it in a terminal, or with --yes"; fi
+  local answer
+  read -r -p "$1 [y/N] " answer
+  if [[ $answer != [yY]* ]]; then fail "nothing was changed"; fi
+}
+
+main "$@"
