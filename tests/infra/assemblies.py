@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,12 @@ class Assembly:
         (found,) = [one for one in functions if one[1]["Handler"] == f"sluice_handlers.{module}.handler"]
         return found
 
+    def invoked(self, reference: Any) -> str:
+        """The logical id of the function that is invoked through the alias in a reference, however it is put."""
+        aliases = self.of_type("Lambda::Alias")
+        (alias,) = set(re.findall(r'"Ref": "(\w+)"', json.dumps(reference))) & set(aliases)
+        return logical_id(aliases[alias]["FunctionName"])
+
     def allowed(self, module: str) -> dict[str, list[Any]]:
         """What a function may do, by action: the resources."""
         role = logical_id(self.function(module)[1]["Role"])
@@ -122,3 +129,8 @@ def logical_id(reference: Any) -> str:
     if "Ref" in reference:
         return str(reference["Ref"])
     return str(reference["Fn::GetAtt"][0])
+
+
+def short(name: str) -> str:
+    """A logical id without the CDK's hash."""
+    return re.sub(r"[0-9A-F]{8}$", "", name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from infra.assemblies import Assembly, logical_id
+from infra.assemblies import Assembly
 from sluice_core.jobs import JobStatus
 
 pytestmark = pytest.mark.xdist_group("infra")
@@ -20,7 +20,7 @@ def test_the_publisher_follows_every_end_state_and_loses_none(assembly: Assembly
     # given the mapping of the table's stream
     publisher, _ = assembly.function("event_publisher")
     mappings = assembly.of_type("Lambda::EventSourceMapping").values()
-    (stream,) = [mapping for mapping in mappings if logical_id(mapping["FunctionName"]) == publisher]
+    (stream,) = [mapping for mapping in mappings if assembly.invoked(mapping["FunctionName"]) == publisher]
     (table,) = assembly.of_type("DynamoDB::Table")
     assert stream["EventSourceArn"] == {"Fn::GetAtt": [table, "StreamArn"]}
 
@@ -50,7 +50,7 @@ def test_the_sweeper_comes_every_minute(assembly: Assembly) -> None:
 
     # then the sweeper is what it starts, and a missed sweep is not made up for: the next one is due
     (target,) = rule["Targets"]
-    assert logical_id(target["Arn"]) == assembly.function("sweeper")[0]
+    assert assembly.invoked(target["Arn"]) == assembly.function("sweeper")[0]
     assert target["RetryPolicy"] == {"MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": 60}
 
 

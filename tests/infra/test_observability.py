@@ -97,7 +97,7 @@ def test_outputs_say_where_the_topic_and_the_dashboards_are(assembly: Assembly) 
 
 
 def test_all_of_it_is_in_a_stack_of_its_own(assembly: Assembly) -> None:
-    (file,) = [file for file in assembly.template_files if "AWS::CloudWatch::Alarm" in file.read_text()]
+    (file,) = [file for file in assembly.template_files if '"AlarmActions"' in file.read_text()]
     assert file.name == f"sluice-{assembly.stage}-observability.template.json"
     # which no other stack needs
     assert [

@@ -42,7 +42,7 @@ def consumers(assembly: Assembly) -> Iterator[tuple[Properties, Properties, Prop
     """Every queue's event source mapping with its queue and its function."""
     for mapping in queue_mappings(assembly):
         queue = assembly.resources[logical_id(mapping["EventSourceArn"])]["Properties"]
-        function = assembly.resources[logical_id(mapping["FunctionName"])]["Properties"]
+        function = assembly.resources[assembly.invoked(mapping["FunctionName"])]["Properties"]
         yield mapping, queue, function
 
 

@@ -38,6 +38,12 @@ def test_no_stateful_resource_is_replaced_by_accident(assembly: Assembly) -> Non
     } == STATEFUL
 
 
+def test_the_stream_s_reader_stays_the_one_that_knows_how_far_it_has_come(assembly: Assembly) -> None:
+    # given that another one would begin with the day before, and publish all of its events again
+    reader = assembly.of_type("Lambda::EventSourceMapping")["EventPublisherFunctionStream67118FD6"]
+    assert reader["StartingPosition"] == "TRIM_HORIZON"
+
+
 def test_what_is_protected_survives_a_replacement_too(assembly: Assembly) -> None:
     for name, resource in assembly.resources.items():
         if resource["Type"].removeprefix("AWS::") in ("DynamoDB::Table", "S3::Bucket", "Cognito::UserPool"):

@@ -49,6 +49,7 @@ def test_a_name_that_cannot_be_part_of_a_stack_s_is_refused(name: str) -> None:
         ("log_level", "WARN", "DEBUG or INFO"),
         ("log_days", 8, "one of 7, 14, 30, 90, 365"),
         ("result_days", 0, "more than 0"),
+        ("traffic_shift", "AllAtOnce", "None or one of Canary10Percent5Minutes, "),
         ("domain", Domain(name="jobs", certificate_arn=CERTIFICATE, hosted_zone_id="Z1"), "a domain name"),
         ("domain", Domain(name="a.example.com", certificate_arn="one", hosted_zone_id="Z1"), "a domain name"),
         ("web_acl_arn", "arn:aws:wafv2:us-east-1:000000000000:global/webacl/one/two", "the ARN of a regional"),

@@ -25,6 +25,7 @@ CATALOGUE = {one.name: one for one in vars(metrics).values() if isinstance(one, 
 _KINDS = {Unit.COUNT: Kind.COUNT, Unit.MILLISECONDS: Kind.TIME, Unit.BYTES: Kind.SIZE}
 # What a dimension's value has to be a name of, and how a template says that name.
 _THINGS = {
+    "ExecutedVersion": ("AWS::Lambda::Version", "Version"),
     "EventSourceMappingUUID": ("AWS::Lambda::EventSourceMapping", "Ref"),
     "FunctionName": ("AWS::Lambda::Function", "Ref"),
     "QueueName": ("AWS::SQS::Queue", "QueueName"),
@@ -137,7 +138,7 @@ def _text(value: Any) -> str:
 
 def complaints(use: Use, assembly: Assembly) -> list[str]:
     """What is wrong with a use of a metric: nobody sends it so, or of nothing that is there."""
-    sent = _sent(use)
+    sent = sent_as(use)
     if sent is None:
         return [f"there is no metric {use.namespace} {use.name}"]
     wrong = []
@@ -151,7 +152,8 @@ def complaints(use: Use, assembly: Assembly) -> list[str]:
     return wrong
 
 
-def _sent(use: Use) -> Sent | None:
+def sent_as(use: Use) -> Sent | None:
+    """What is known of a metric, or None if nobody sends it."""
     if use.namespace == NAMESPACE and use.name in CATALOGUE:
         metric = CATALOGUE[use.name]
         return Sent(_KINDS[metric.unit], frozenset(map(frozenset, metric.dimension_sets)))
@@ -165,6 +167,9 @@ def _means_something(stat: str, kind: Kind) -> bool:
 
 
 def _is_there(use: Use, name: str, value: Any, assembly: Assembly) -> bool:
+    if name == "Resource" and use.namespace == "AWS/Lambda":
+        aliases = assembly.of_type("Lambda::Alias").values()
+        return value in [{"Fn::Join": ["", [one["FunctionName"], f":{one['Name']}"]]} for one in aliases]
     if name in _THINGS:
         return _is_name(assembly, resolved(value, assembly), *_THINGS[name])
     known: Mapping[str, Callable[[], Any]] = {

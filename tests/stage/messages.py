@@ -72,16 +72,20 @@ def receive_until(stage: RunningStage, url: str, job_id: str, receives: int) -> 
     return until(look, f"{receives} receives of job {job_id}")
 
 
-def set_aside(stage: RunningStage, url: str, dead_letters: str) -> Message:
-    """Move the one message of a queue whose consumer is stopped to the dead-letter queue, as redrive would."""
-    (message,) = until(lambda: receive(stage, url, hidden_s=60), "a message to move")
+def send_again(stage: RunningStage, url: str, message: Message) -> None:
+    """Send what a message says once more."""
     attributes = {
         name: {"DataType": one["DataType"], "StringValue": one["StringValue"]}
         for name, one in message.get("MessageAttributes", {}).items()
     }
-    sqs = stage.client("sqs")
-    sqs.send_message(QueueUrl=dead_letters, MessageBody=message["Body"], MessageAttributes=attributes)
-    sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+    stage.client("sqs").send_message(QueueUrl=url, MessageBody=message["Body"], MessageAttributes=attributes)
+
+
+def set_aside(stage: RunningStage, url: str, dead_letters: str) -> Message:
+    """Move the one message of a queue whose consumer is stopped to the dead-letter queue, as redrive would."""
+    (message,) = until(lambda: receive(stage, url, hidden_s=60), "a message to move")
+    send_again(stage, dead_letters, message)
+    stage.client("sqs").delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
     moved: Message = message
     return moved
 

@@ -69,6 +69,18 @@ def test_a_personal_stage_lives_and_ends_beside_another(host: RunningStage) -> N
     assert host.person("ann").submit({}).status_code == 202
     assert host.client("dynamodb").scan(TableName=mine.jobTable)["Count"] == 1
 
+    # when somebody describes it who has not deployed it, then all of that is found again
+    description_path(name).unlink()
+    described = run("describe", *on)
+    assert described.returncode == 0, described.stderr
+    assert load(name) == mine
+
+    # when another job is to be run there, then it is, and its user has gone again
+    smoked = run("smoke", *on)
+    assert smoked.returncode == 0, smoked.stderr
+    assert "is COMPLETED, and its result was downloaded" in smoked.stdout
+    assert host.client("cognito-idp").list_users(UserPoolId=mine.userPoolId)["Users"] == []
+
     # when it is compared with what is deployed, then there is no difference
     compared = run("diff", *on)
     assert compared.returncode == 0, compared.stderr

@@ -6,9 +6,12 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from sluice_harness.live_functions import with_variables
 from sluice_harness.loadtest.warmup import start_functions
 from stage.loadtests import JOBS, short, take_work
+from stage.recorded_calls import RecordedCalls
 from stage.running import deployed, until
+from unit.sessions import ACTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,41 +80,47 @@ def test_a_run_with_nothing_wrong_holds(passed: Outcome) -> None:
     assert "short held" in passed.said
 
 
-def test_a_distributed_run_comes_to_the_same_verdict(passed: Outcome, busy: RunningStage, tmp_path: Path) -> None:
-    # given the verdict of a run by one process, when a master and two workers make the same load
-    ran = short(tmp_path, busy, "--workers", "2").outcome()
+def test_a_distributed_run_comes_to_the_same_verdict(
+    passed: Outcome, busy: RunningStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given the verdict of a run by one process, when a master and two workers make the same load, as other users
+    owners, users, recorded = owners_of_jobs(busy), usernames(busy), RecordedCalls(tmp_path, monkeypatch)
+    ran = short(tmp_path, busy, "--workers", "2", "--temporary-users", "4").outcome()
 
     # then every check comes out the same
     assert ran.code == 0, ran.said
     assert ran.results == passed.results
     assert (ran.verdict["workers"], ran.verdict["accepted"]) == (2, JOBS)
 
+    # and the users have gone again, who owned all these jobs
+    assert usernames(busy) == users
+    assert len(owners_of_jobs(busy) - owners) == 4
 
-def test_a_lost_message(busy: RunningStage, tmp_path: Path) -> None:
-    # given work that nobody takes yet, when one message is taken by somebody who does not do it
+    # and it took the actions that pipelines grant, but for what it does with dead letters, of which there are none
+    assert recorded.actions == ACTIONS["loadtest"] - {"sqs:ChangeMessageVisibility"}
+
+
+def owners_of_jobs(stage: RunningStage) -> set[str]:
+    return {row["jobKey"]["S"].partition("#")[0] for row in stage.rows()}
+
+
+def usernames(stage: RunningStage) -> set[str]:
+    listed = stage.client("cognito-idp").list_users(UserPoolId=stage.description.userPoolId)
+    return {user["Username"] for user in listed["Users"]}
+
+
+def test_a_lost_message_and_a_job_that_is_run_twice(busy: RunningStage, tmp_path: Path) -> None:
+    # given work that nobody takes yet, one message of which is taken by somebody who does not do it
     with busy.unworked():
         running = short(tmp_path, busy)
         lost = json.loads(take_work(busy, delete=True)["Body"])["jobId"]
-    ran = running.outcome()
-
-    # then its job is named
-    assert ran.code == 1, ran.said
-    check = ran.failed["jobs: ended"]
-    assert check["jobs"] == [lost]
-    assert "lost: still SUBMITTED, and its message is in neither queue" in check["detail"]
-    assert lost in ran.said
-
-
-def test_a_job_that_is_run_twice(busy: RunningStage, tmp_path: Path) -> None:
-    # given a copy of the message of a job that has ended
-    with busy.unworked():
-        running = short(tmp_path, busy)
+        # and a copy of another's message
         body = take_work(busy, delete=False)["Body"]
     work = json.loads(body)
     owner, twice = work["owner"], work["jobId"]
     until(lambda: busy.recorded(owner, twice)["status"]["S"] == "COMPLETED", "the job has ended")
 
-    # when its row is made to say that it has yet to be run, and the copy is delivered
+    # when that job's row is made to say that it has yet to be run, and the copy is delivered
     busy.client("dynamodb").update_item(
         TableName=busy.description.jobTable,
         Key={"jobKey": {"S": f"{owner}#{twice}"}},
@@ -122,24 +131,24 @@ def test_a_job_that_is_run_twice(busy: RunningStage, tmp_path: Path) -> None:
     busy.client("sqs").send_message(QueueUrl=busy.description.queues.work.url, MessageBody=body)
     ran = running.outcome()
 
-    # then attempts, results and metrics each tell
+    # then the one is named as lost
     assert ran.code == 1, ran.said
+    check = ran.failed["jobs: ended"]
+    assert check["jobs"] == [lost]
+    assert "lost: still SUBMITTED, and its message is in neither queue" in check["detail"]
+    assert lost in ran.said
+
+    # and attempts and results tell of the other
     assert ran.failed["jobs: run once"]["jobs"] == [twice]
     assert ran.failed["jobs: one result each"]["jobs"] == [twice]
     assert "its work was done 2 times" in ran.failed["jobs: one result each"]["detail"]
-    assert ran.failed["metrics: JobsCompleted"]["measured"] == str(JOBS + 1)
 
 
 def test_a_missing_metric(busy: RunningStage, tmp_path: Path) -> None:
     # given a batch simulator that writes no metrics
     lambda_, function = busy.client("lambda"), busy.description.functions.batchSimulator
-    usual = lambda_.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
-    silent = {**usual, "POWERTOOLS_METRICS_DISABLED": "true"}
-    lambda_.update_function_configuration(FunctionName=function, Environment={"Variables": silent})
-    try:
+    with with_variables(lambda_, function, POWERTOOLS_METRICS_DISABLED="true"):
         ran = short(tmp_path, busy).outcome()
-    finally:
-        lambda_.update_function_configuration(FunctionName=function, Environment={"Variables": usual})
 
     # then what is not counted is named, and the widgets that show it
     assert ran.code == 1, ran.said
@@ -148,14 +157,30 @@ def test_a_missing_metric(busy: RunningStage, tmp_path: Path) -> None:
     assert "JobsCompleted" in ran.failed["dashboard: widgets fed"]["detail"]
 
 
-def test_an_alarm_that_should_have_fired(busy: RunningStage, tmp_path: Path) -> None:
-    # given a scenario that expects an alarm, when there is no reason for it
-    ran = short(tmp_path, busy, expected=["jobs-swept"]).outcome()
+def test_an_alarm_that_should_have_fired_a_missed_threshold_and_an_exception(
+    busy: RunningStage, tmp_path: Path
+) -> None:
+    # given a scenario that expects an alarm for which there is no reason, and an end before any client asks,
+    # and a user whose own code fails once
+    raises = own_locustfile(tmp_path, _RAISES)
+    wanted = "end_to_end_p95_ms = { at_most = 1 }"
+    ran = short(tmp_path, busy, *raises, expected=["jobs-swept"], thresholds=wanted).outcome()
 
-    # then it is named, and nothing else
+    # then the alarm is named
     assert ran.code == 1, ran.said
-    assert ran.failed.keys() == {"alarms: jobs-swept"}
     assert "did not fire" in ran.failed["alarms: jobs-swept"]["measured"]
+
+    # and the threshold with the measured value
+    check = ran.failed["thresholds: end_to_end_p95_ms"]
+    assert check["expected"] == "≤ 1"
+    assert float(check["measured"].replace(",", "")) > 1000
+
+    # and the exception's words; Locust's exit code tells, too
+    assert "the user lost its way" in ran.failed["harness: exceptions"]["detail"]
+
+    # and nothing else but that one submission never was
+    said = {"alarms: jobs-swept", "thresholds: end_to_end_p95_ms", "harness: exceptions", "harness: exit code"}
+    assert said <= ran.failed.keys() <= said | {"requests: submissions"}, ran.failed.keys()
 
 
 def test_an_alarm_that_should_not_have_fired(busy: RunningStage, tmp_path: Path) -> None:
@@ -191,25 +216,3 @@ def test_too_few_requests(busy: RunningStage, tmp_path: Path) -> None:
     assert check["expected"] == f"at least {JOBS}"
     assert 0 < ran.verdict["accepted"] < JOBS
     assert check["measured"] == str(ran.verdict["accepted"])
-
-
-def test_a_missed_threshold(busy: RunningStage, tmp_path: Path) -> None:
-    # given a scenario that wants an end before any client asks
-    ran = short(tmp_path, busy, thresholds="end_to_end_p95_ms = { at_most = 1 }").outcome()
-
-    # then it is named with the measured value, and nothing else
-    assert ran.code == 1, ran.said
-    assert ran.failed.keys() == {"thresholds: end_to_end_p95_ms"}
-    check = ran.failed["thresholds: end_to_end_p95_ms"]
-    assert check["expected"] == "≤ 1"
-    assert float(check["measured"].replace(",", "")) > 1000
-
-
-def test_an_exception_in_the_harness(busy: RunningStage, tmp_path: Path) -> None:
-    # given a user whose own code fails once
-    ran = short(tmp_path, busy, *own_locustfile(tmp_path, _RAISES)).outcome()
-
-    # then its words are there, and Locust's exit code tells, too
-    assert ran.code == 1, ran.said
-    assert "the user lost its way" in ran.failed["harness: exceptions"]["detail"]
-    assert "harness: exit code" in ran.failed

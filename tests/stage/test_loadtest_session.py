@@ -103,6 +103,7 @@ def test_locust_does_not_outlive_its_owner(tmp_path: Path) -> None:
         (["--scenario", "smoke", "--stage", "nowhere"], "no stage describes itself in build/stages/nowhere.json"),
         (["--scenario", "smoke", "--host", "http://127.0.0.1:9/api"], "the apiUrl"),
         (["--scenario", "smoke", "--scenarios", "nowhere.toml"], "nowhere.toml"),
+        (["--scenario", "smoke", "--temporary-users", "2"], "--temporary-users goes with --stage"),
     ],
 )
 def test_what_makes_no_sense_is_said_with_the_next_step(arguments: list[str], said: str, tmp_path: Path) -> None:

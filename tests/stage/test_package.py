@@ -108,8 +108,10 @@ def sizes(engine: LocalStage, outputs: Mapping[str, str]) -> dict[str, Any]:
     concurrency = {name: one["ScalingConfig"]["MaximumConcurrency"] for name, (one,) in mappings.items()}
     prefix = f"/aws/cloudformation/sluice-{name}/"
     groups = engine.client("logs").describe_log_groups(logGroupNamePrefix=prefix)["logGroups"]
-    stack = engine.client("cloudformation").list_stack_resources(StackName=f"sluice-{name}")
-    kinds = {one["ResourceType"] for one in stack["StackResourceSummaries"]}
+    pages = (
+        engine.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=f"sluice-{name}")
+    )
+    kinds = {one["ResourceType"] for page in pages for one in page["StackResourceSummaries"]}
     told = engine.client("sns").list_subscriptions_by_topic(TopicArn=outputs["AlarmTopicArn"])["Subscriptions"]
     return {
         "ThrottleRate": every_method["throttlingRateLimit"],

@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sluice_harness.live_functions import with_variables
 from stage.answers import assert_problem
 from unit import fake_pool
 
@@ -30,18 +31,14 @@ pytestmark = pytest.mark.xdist_group("broken_stage")
 def stage(altered_stage: RunningStage) -> Iterator[RunningStage]:
     """The stage, trusting the fake pool, whose claims are those of the stage's own."""
     described = altered_stage.description
-    lambda_ = altered_stage.client("lambda")
-    function = {"FunctionName": described.functions.authorizer}
-    before = lambda_.get_function_configuration(**function)["Environment"]["Variables"]
+    lambda_, authorizer = altered_stage.client("lambda"), described.functions.authorizer
     issuer = f"https://cognito-idp.{described.region}.amazonaws.com/{described.userPoolId}"
     with fake_pool.running_pool() as pool, pytest.MonkeyPatch.context() as patch:
         patch.setattr(fake_pool, "POOL_ID", described.userPoolId)
         patch.setattr(fake_pool, "CLIENT_ID", described.userPoolClientId)
         patch.setattr(fake_pool, "ISSUER", issuer)
-        changed = {**before, "AWS_ENDPOINT_URL_COGNITO_IDENTITY_PROVIDER": pool.url}
-        lambda_.update_function_configuration(**function, Environment={"Variables": changed})
-        yield altered_stage
-        lambda_.update_function_configuration(**function, Environment={"Variables": before})
+        with with_variables(lambda_, authorizer, AWS_ENDPOINT_URL_COGNITO_IDENTITY_PROVIDER=pool.url):
+            yield altered_stage
 
 
 def post(stage: RunningStage, token: str) -> httpx.Response:
