@@ -49,7 +49,10 @@ _LONGEST_FIRST = (
     "infra",
     "chaos",
     "deploy",
+    "package",
+    "changes",
     "drill",
+    "following",
 )
 
 

@@ -185,6 +185,22 @@ def test_a_deployment_waits_for_all_it_is_a_snapshot_of(assembly: Assembly) -> N
     } <= awaited
 
 
+def test_a_new_schema_takes_effect_after_those_who_read_submissions_know_it(assembly: Assembly) -> None:
+    # given the aliases of the functions that parse what was submitted
+    aliases = {
+        name
+        for name, alias in assembly.of_type("Lambda::Alias").items()
+        for module in ("processor", "batch_simulator", "sweeper")
+        if logical_id(alias["FunctionName"]) == assembly.function(module)[0]
+    }
+    assert len(aliases) == 3
+
+    # then the deployment of the API, which has the schema, comes after them
+    (name,) = assembly.of_type("ApiGateway::Deployment")
+    assert aliases <= set(assembly.resources[name]["DependsOn"])
+
+
+
 def test_fewer_requests_are_traced_than_by_default(assembly: Assembly) -> None:
     rule = assembly.only("XRay::SamplingRule")["SamplingRule"]
     assert (rule["FixedRate"], rule["ReservoirSize"]) == (stage_config("local").trace_rate, 1)

@@ -1,4 +1,4 @@
-"""What a change does to each stage, line by line: prod's templates whole, the other stages' as differences from it.
+"""What a change does to each stage, line by line: prod's templates whole, the others' as differences from it.
 
 After a change that is meant: ``uvx nox -s test -- tests/infra/test_snapshots.py --snapshot-update``, and the
 difference is part of the review.

@@ -20,6 +20,8 @@ from sluice_infra.front_door import FrontDoor
 from sluice_infra.functions import log_group
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aws_cdk import aws_lambda as lambda_
     from aws_cdk import aws_sqs as sqs
     from sluice_core.problems import Problem
@@ -61,7 +63,10 @@ _RETRYABLE = {problems.TOO_MANY_REQUESTS}
 
 
 class JobApi(Construct):
-    """The REST API, its authorizer, its methods and its stage."""
+    """The REST API, its authorizer, its methods and its stage.
+
+    ``readers`` read what is submitted: a new schema takes effect after their new versions do.
+    """
 
     def __init__(
         self,
@@ -73,6 +78,7 @@ class JobApi(Construct):
         authorizer: lambda_.IFunction,
         job_status: lambda_.IFunction,
         cancel_job: lambda_.IFunction,
+        readers: Sequence[lambda_.IFunction],
     ) -> None:
         super().__init__(scope, name)
         self.rest_api = self._rest_api(config)
@@ -84,7 +90,7 @@ class JobApi(Construct):
             # Whatever cannot be a JWT is a 401 before any function runs.
             validation_regex=r"^([Bb][Ee][Aa][Rr][Ee][Rr] )?[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$",
         )
-        self._add_submit(config, request_queue)
+        self._add_submit(config, request_queue, readers)
         jobs = self.rest_api.root.add_resource("job-status")
         self._add_method(jobs, "GET", job_status)
         self._add_method(jobs.add_resource("{job-id}"), "GET", job_status)
@@ -158,7 +164,7 @@ class JobApi(Construct):
             ),
         )
 
-    def _add_submit(self, config: StageConfig, queue: sqs.Queue) -> None:
+    def _add_submit(self, config: StageConfig, queue: sqs.Queue, readers: Sequence[lambda_.IFunction]) -> None:
         schema = request_schema(load_workloads(config.workloads))
         model = apigateway.CfnModel(
             self,
@@ -192,11 +198,12 @@ class JobApi(Construct):
             ],
         )
         acknowledge(method, _COG4)
-        # A deployment is a snapshot: a change of schema or policy needs a new one, made after the grant.
+        # A deployment is a snapshot: a change of schema or policy needs a new one, made after the grant, and once
+        # those who read submissions know what the schema now allows.
         deployment = self.rest_api.latest_deployment
         if deployment is not None:
             deployment.add_to_logical_id({"schema": schema})
-            deployment.node.add_dependency(model, method, role)
+            deployment.node.add_dependency(model, method, role, *readers)
 
     def _add_gateway_responses(self) -> None:
         for kind, problem in _GATEWAY_RESPONSES.items():

@@ -66,6 +66,7 @@ class IngestionStack(cdk.Stack):
             authorizer=self._authorizer.live,
             job_status=self._job_status.live,
             cancel_job=self._cancel_job.live,
+            readers=[self._processor.live, self._batch_simulator.live, self._sweeper.live],
         )
         if config.traffic_shift:
             Releases(self, "Releases", config, config.traffic_shift, self.functions)
@@ -152,8 +153,8 @@ class IngestionStack(cdk.Stack):
         table = self._storage.table.table_arn
         status.allow(["dynamodb:GetItem", "dynamodb:BatchGetItem"], [table])
         status.allow(["dynamodb:Query"], [f"{table}/index/{LIST_INDEX}"])
-        # Presigned URLs are signed by a role of their own, whose session's end is known (see results.py). Its trust
-        # names the one role that takes it on, which in one account is enough (AWS STS API Reference, AssumeRole).
+        # Presigned URLs are signed by a role of their own, whose session's end is known (see results.py). Its
+        # trust names the one role that takes it on: enough in one account (AWS STS API Reference, AssumeRole).
         download_role = iam.Role(self, "DownloadRole", assumed_by=iam.ArnPrincipal(status.role.role_arn))
         self._allow_objects(download_role, "s3:GetObject")
         status.function.add_environment("DOWNLOAD_ROLE_ARN", download_role.role_arn)

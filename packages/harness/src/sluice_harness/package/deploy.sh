@@ -111,7 +111,7 @@ make_bucket() {
 # A file that is there already under this name is the same: the name is its digest.
 upload() {
   local object=(--bucket "$bucket" --key "$2" --expected-bucket-owner "$account")
-  :
+  if aws s3api head-object "${object[@]}" >/dev/null 2>&1; then return; fi
   echo "uploading $2 to $bucket"
   aws s3api put-object "${object[@]}" --body "$1" >/dev/null
 }
