@@ -200,7 +200,6 @@ def test_a_new_schema_takes_effect_after_those_who_read_submissions_know_it(asse
     assert aliases <= set(assembly.resources[name]["DependsOn"])
 
 
-
 def test_fewer_requests_are_traced_than_by_default(assembly: Assembly) -> None:
     rule = assembly.only("XRay::SamplingRule")["SamplingRule"]
     assert (rule["FixedRate"], rule["ReservoirSize"]) == (stage_config("local").trace_rate, 1)

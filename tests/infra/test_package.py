@@ -270,6 +270,13 @@ def test_the_sam_form_is_the_same(
         assert count(mine, kind) == count(theirs, kind)
     assert watching(mine) == ([] if shift == ALL_AT_ONCE else watching(theirs))
 
+    # And whatever one waits for is there
+    assert {name for one in mine.values() for name in one.get("DependsOn", [])} <= mine.keys()
+    waiting = [name for name, one in theirs.items() if "DependsOn" in one and name in mine]
+    assert [len(mine[name]["DependsOn"]) for name in waiting] == [
+        len(theirs[name]["DependsOn"]) for name in waiting
+    ]
+
     # And each function has the same settings
     for name, one in theirs.items():
         if one["Type"] == "AWS::Lambda::Function":

@@ -22,7 +22,17 @@ MAY_IMPORT = {
     "harness": {"sluice_core"},
 }
 # Names that templates and stacks share with the functions; none of these runs in infra.
-INFRA_MAY_IMPORT = {"LIVE_ALIAS", "callers", "identity", "jobs", "metrics", "problems", "requests", "rows", "workloads"}
+INFRA_MAY_IMPORT = {
+    "LIVE_ALIAS",
+    "callers",
+    "identity",
+    "jobs",
+    "metrics",
+    "problems",
+    "requests",
+    "rows",
+    "workloads",
+}
 MOST_LINES = 400
 
 

@@ -4,7 +4,6 @@ MiniStack lets nobody assume a role whose own policies do not allow `sts:AssumeR
 policy acts as an IAM resource-based policy": in the same account it is enough that it names the caller (AWS STS
 API Reference, "AssumeRole"). One that names the account leaves the choice to the caller's policies.
 
-
 Closed by telling the engine's own evaluator where to find it.
 """
 
