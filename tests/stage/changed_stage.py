@@ -1,8 +1,9 @@
 """Run as a program: synthesizes two releases over the local stage, one after the other.
 
 ``python changed_stage.py FOLDER`` writes their assemblies. To ``FOLDER/changed``, what has a change of each kind:
-code and environment have another workload, the table another index, and the queue of work keeps its messages longer.
-To ``FOLDER/broken``, the same with a function that fails whatever it is asked, its traffic shifted by CodeDeploy.
+code and environment have another workload, the table another index, and the queue of work keeps its messages
+longer. To ``FOLDER/broken``, the same with a function that fails whatever it is asked, its traffic shifted by
+CodeDeploy.
 """
 
 from __future__ import annotations
