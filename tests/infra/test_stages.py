@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields, replace
 from typing import Any
 
@@ -115,3 +116,26 @@ def test_every_setting_is_explained() -> None:
     told = (ROOT / "docs" / "configuring.md").read_text()
     settings = {one.name for one in fields(StageConfig)} - {"name", "bundle_target"}
     assert {setting for setting in settings if f"`{setting}`" not in told} == set()
+
+
+# Their names have to be unique within the API, function, pool or role that they belong to, not in the account.
+_WITHIN_ANOTHER = {
+    *("ApiGateway::Authorizer", "ApiGateway::Model", "ApiGateway::Stage"),
+    *("Cognito::UserPoolGroup", "Cognito::UserPoolResourceServer", "IAM::Policy", "Lambda::Alias"),
+}
+
+
+def test_a_name_that_is_given_has_the_stage_s_in_it(assembly: Assembly) -> None:
+    # given all that is named by the template and not by CloudFormation, and could meet another stage's
+    named = {
+        logical_id: name
+        for logical_id, resource in assembly.resources.items()
+        if (kind := resource["Type"].removeprefix("AWS::")) not in _WITHIN_ANOTHER
+        for setting, name in resource.get("Properties", {}).items()
+        if setting in {"Name", "AlarmName", f"{kind.rpartition('::')[2]}Name"}
+    }
+    assert len(named) > 50
+
+    # then no other stage in the account has the same
+    own = re.compile(rf"\bsluice-{assembly.stage}\b")
+    assert [one for one, name in named.items() if not own.search(json.dumps(name))] == []
