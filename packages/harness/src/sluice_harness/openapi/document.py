@@ -8,7 +8,6 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from sluice_core import problems
 
 from sluice_harness.description import ROOT
@@ -17,6 +16,7 @@ from sluice_harness.openapi.front_matter import ABOUT, EVERY_ANSWER, HEADERS, SE
 from sluice_harness.openapi.operations import OPERATIONS, PARAMETERS
 from sluice_harness.openapi.schemas import ref, schemas
 from sluice_harness.openapi.template import Refusal
+from sluice_harness.yaml_text import dump
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -152,21 +152,6 @@ def _content(media_type: str, schema: Part, shown: Part) -> Part:
     return {media_type: {"schema": schema, "examples": shown}}
 
 
-class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # it ships no types
-    """Writes a text of several lines as a block, and nothing as an alias of something else."""
-
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - none of them
-        return True
-
-
-def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Dumper.add_representer(str, _text)
-
-
 def as_yaml(content: Part) -> str:
     """Return a document as the text of its file."""
-    text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
-    return _COMMENT + text
+    return _COMMENT + dump(content)
