@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sluice_harness import cdk_cli
 from sluice_harness.cdk_cli import CdkError
-from sluice_harness.description import description_path, load
+from sluice_harness.description import ROOT, description_path, load
 from sluice_harness.engine import ACCOUNT, REGION
 from sluice_harness.local_stage import LocalStage, engine_environment
 from stage.running import RunningStage, deployed
@@ -21,6 +21,8 @@ from stage.running import RunningStage, deployed
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from sluice_harness.description import StageDescription
 
 pytestmark = pytest.mark.xdist_group("deploy")
 
@@ -46,9 +48,39 @@ def run(command: str, *arguments: str, **environment: str) -> subprocess.Complet
     )
 
 
-def test_a_personal_stage_lives_and_ends_beside_another(host: RunningStage) -> None:
-    # given a name that no stage has, when it is deployed to where another stage is
-    name = f"p{secrets.token_hex(4)}"
+def colleagues_stage(host: RunningStage, name: str) -> StageDescription:
+    """Deploy another personal stage, without a word."""
+    done = run("deploy", "--stage", name, "--on", host.name, "--yes")
+    assert done.returncode == 0, done.stderr
+    return load(name)
+
+
+def resources(stage: StageDescription) -> set[str]:
+    """What could be meant by mistake for another stage's."""
+    queues = (stage.queues.request, stage.queues.work)
+    named = {stage.apiUrl, stage.userPoolId, stage.jobTable, stage.resultBucket, stage.eventBus, stage.alarmTopic}
+    return (
+        named
+        | {stage.loadLogGroup, *stage.dashboards}
+        | {url for queue in queues for url in (queue.url, queue.dlqUrl)}
+        | set(stage.functions.by_handler().values())
+    )
+
+
+@pytest.fixture
+def names() -> Iterator[list[str]]:
+    """The names of two engineers' stages."""
+    two = [f"{engineer}-{secrets.token_hex(4)}" for engineer in ("kim", "lee")]
+    yield two
+    for name in two:
+        description_path(name).unlink(missing_ok=True)
+        shutil.rmtree(ROOT / "build" / "cdk.out" / name, ignore_errors=True)
+
+
+def test_personal_stages_live_and_end_beside_each_other(host: RunningStage, names: list[str]) -> None:
+    # given a colleague's stage, and a name that no stage has, when that is deployed to where the other is
+    theirs = colleagues_stage(host, names[1])
+    name = names[0]
     on = ("--stage", name, "--on", host.name)
     done = run("deploy", *on, "--yes")
 
@@ -59,14 +91,10 @@ def test_a_personal_stage_lives_and_ends_beside_another(host: RunningStage) -> N
     assert "is COMPLETED, and its result was downloaded" in done.stdout
 
     # and it is described, has nothing in common with the other, and leaves no user of the smoke test behind
-    mine, theirs = load(name), host.description
-    assert {mine.jobTable, mine.resultBucket, mine.userPoolId} & {
-        theirs.jobTable,
-        theirs.resultBucket,
-        theirs.userPoolId,
-    } == set()
+    mine = load(name)
+    assert resources(mine) & (resources(theirs) | resources(host.description)) == set()
     assert host.client("cognito-idp").list_users(UserPoolId=mine.userPoolId)["Users"] == []
-    assert host.person("ann").submit({}).status_code == 202
+    assert run("smoke", "--stage", names[1], "--on", host.name).returncode == 0
     assert host.client("dynamodb").scan(TableName=mine.jobTable)["Count"] == 1
 
     # when somebody describes it who has not deployed it, then all of that is found again
@@ -98,7 +126,7 @@ def test_a_personal_stage_lives_and_ends_beside_another(host: RunningStage) -> N
     assert not description_path(name).exists()
     assert mine.resultBucket not in {bucket["Name"] for bucket in host.client("s3").list_buckets()["Buckets"]}
     assert mine.jobTable not in host.client("dynamodb").list_tables()["TableNames"]
-    assert host.person("ann").get(f"{theirs.apiUrl}/job-status").status_code == 200
+    assert run("smoke", "--stage", names[1], "--on", host.name).returncode == 0
 
     # and once more there is nothing to destroy
     again = run("destroy", *on, "--yes")

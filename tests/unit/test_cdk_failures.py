@@ -15,6 +15,7 @@ TRACE = "    at async Object.deployStack (/somewhere/cli.js:1:2345)\n    at proc
         ('Resource handler returned message: "Limit Exceeded ... LimitExceededException"', "a quota is used up"),
         ("TooManyBuckets: You have attempted to create more buckets than allowed", "a quota is used up"),
         ("User: arn:x is not authorized to perform: iam:CreateRole", "the credentials lack this permission"),
+        ("One or more alarms have been activated according to the Amazon CloudWatch metrics", "docs/releasing.md"),
         ("ExpiredToken: The security token included in the request is expired", "sign in again"),
         (
             "This CDK deployment requires bootstrap stack version '6'. Has this been bootstrapped?",
@@ -35,6 +36,28 @@ def test_the_step_follows_from_what_was_said(said: str, step: str) -> None:
     assert lines == [f"{FAILED}: {said}"]
     assert last.startswith("  next: ")
     assert step in last
+
+
+def test_the_names_of_what_is_deployed_are_not_taken_for_a_reason() -> None:
+    # given events of gateway responses that are named after errors, and of what was broken off, around the failure
+    event = "sluice-ann-ingestion |  9/99 | 10:00:00 AM | {} | AWS::{} | {}"
+    cause = event.format(
+        "CREATE_FAILED",
+        "Lambda::Function",
+        'Processor/Function (P1) Resource handler returned message: "Limit Exceeded (Service: Lambda)"',
+    )
+    events = [
+        event.format("CREATE_IN_PROGRESS", "ApiGateway::GatewayResponse", "Api/RestApi/AccessDenied (A1)"),
+        cause,
+        event.format("CREATE_FAILED", "SQS::Queue", "Work/Queue (W1) Resource creation cancelled"),
+        event.format("DELETE_COMPLETE", "ApiGateway::GatewayResponse", "Api/RestApi/IntegrationFailure (I1)"),
+        event.format("ROLLBACK_IN_PROGRESS", "CloudFormation::Stack", "sluice-ann-ingestion The following failed"),
+    ]
+
+    # when they are explained, then the failure alone is told, and its step
+    *lines, last = explain("\n".join(events)).splitlines()
+    assert lines == [cause]
+    assert "a quota is used up" in last
 
 
 def test_what_nobody_has_foreseen_is_told_as_it_is() -> None:

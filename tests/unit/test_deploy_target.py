@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from botocore.stub import Stubber
 from moto import mock_aws
+from sluice_harness.deploy import removal
 from sluice_harness.deploy.target import TargetError, in_aws, make_ready, of_stage
 from unit import reviewed
 
@@ -65,3 +67,31 @@ def test_another_account_s_credentials_are_refused_with_the_next_step() -> None:
     stage = replace(reviewed.STAGE, account="210987654321", endpointUrl=None)
     with pytest.raises(TargetError, match=rf"is in account 210987654321, .* are of {ACCOUNT}; name .*AWS_PROFILE"):
         of_stage(stage)
+
+
+@pytest.fixture
+def cloudformation() -> Any:
+    return boto3.client("cloudformation", region_name="eu-central-1")
+
+
+@pytest.fixture
+def assembly(tmp_path: Path) -> Path:
+    """An assembly of one stack."""
+    (tmp_path / "sluice-ann-auth.template.json").write_text("{}")
+    return tmp_path
+
+
+def test_a_stack_that_may_not_be_read_is_not_taken_for_none(assembly: Path, cloudformation: Any) -> None:
+    # given credentials that may not see stacks
+    with Stubber(cloudformation) as refusing:
+        refusing.add_client_error("describe_stacks", "AccessDenied", "not allowed")
+
+        # then that is said, and not that there is nothing to destroy
+        with pytest.raises(TargetError, match="sluice-ann-auth cannot be read"):
+            removal.stacks(assembly, cloudformation)
+
+
+def test_a_stack_that_is_not_there_is_none_to_destroy(assembly: Path, cloudformation: Any) -> None:
+    with Stubber(cloudformation) as without:
+        without.add_client_error("describe_stacks", "ValidationError", "Stack sluice-ann-auth does not exist")
+        assert removal.stacks(assembly, cloudformation) == []

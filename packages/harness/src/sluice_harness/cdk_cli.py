@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 _INFRA = ROOT / "packages" / "infra"
 # What the CLI or CloudFormation say of a failure, and what to do then; the first that fits.
 _NEXT_STEPS = {
+    r"alarms have been activated|was stopped by alarms": "its alarms took the release back: docs/releasing.md",
     r"ExpiredToken|security token included in the request is (expired|invalid)": "sign in again: `aws sso login`",
-    r"AccessDenied|is not authorized to perform": "the credentials lack this permission: ask for it",
-    r"LimitExceeded|limit exceeded|quota|TooManyBuckets": "a quota is used up: destroy a stage that "
+    r"AccessDenied(?=Exception|:|\))|is not authorized to": "the credentials lack this permission: ask for it",
+    r"[Ll]imit ?[Ee]xceeded|quota|TooManyBuckets": "a quota is used up: destroy a stage that "
     "nobody needs (`uvx nox -s destroy -- --stage NAME`), or ask for more in Service Quotas",
     r"not bootstrapped|been bootstrapped|cdk-bootstrap.*not found": "run the same command with --bootstrap",
     r"Template format error|ValidationError|Unresolved|Unrecognized resource|SyntaxError": "the template "
@@ -89,14 +90,17 @@ def explain(said: str) -> str:
     ours = re.search(r"^error: (.+)$", said, re.MULTILINE)
     if ours:  # of one of infra's apps, which says what to do
         return ours[1]
-    telling = [
-        line.strip()
-        for line in said.splitlines()
-        if re.search(r"error|fail|❌|not authorized|exceed", line, re.IGNORECASE)
-    ]
+    telling = [line.strip() for line in said.splitlines() if _is_telling(line)]
     lines = [line for line in dict.fromkeys(telling) if not line.startswith("at ")][-3:] or [said[-300:]]
-    step = next((step for pattern, step in _NEXT_STEPS.items() if re.search(pattern, said)), None)
+    step = next((step for pattern, step in _NEXT_STEPS.items() if re.search(pattern, "\n".join(telling))), None)
     return "\n  ".join([*lines, *([f"next: {step}"] if step else [])])
+
+
+def _is_telling(line: str) -> bool:
+    """Whether a line says what went wrong; of CloudFormation's events those that failed by themselves."""
+    if event := re.search(r"\| (?:CREATE|UPDATE|DELETE|IMPORT|ROLLBACK|UPDATE_ROLLBACK)_(\w+) ", line):
+        return event[1].endswith("FAILED") and "cancelled" not in line
+    return bool(re.search(r"error|fail|❌|not authorized|exceed|bootstrapped", line, re.IGNORECASE))
 
 
 def _run(*arguments: str, environment: Mapping[str, str], tell: Callable[[str], None] = lambda _: None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -111,6 +112,7 @@ def _destroy(options: argparse.Namespace, target: Target, console: Console) -> N
     with console.status("emptying the bucket") as status:
         removal.destroy(assembly, target, tell=shown(status.update))
     forget(options.stage)
+    shutil.rmtree(assembly)
     console.print(f"{options.stage} is gone; the CDK's own bucket and roles stay, for other stages")
 
 

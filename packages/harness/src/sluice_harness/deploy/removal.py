@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from sluice_harness import cdk_cli
 from sluice_harness.cdk_cli import CdkError
+from sluice_harness.deploy.target import TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,12 +32,21 @@ def protected(assembly: Path) -> list[str]:
 
 
 def stacks(assembly: Path, cloudformation: Any) -> list[str]:
-    """Return those of an assembly's stacks that are there."""
+    """Return those of an assembly's stacks that are there.
+
+    Raises
+    ------
+    TargetError
+        CloudFormation does not say.
+
+    """
     found = []
     for name, _ in _templates(assembly):
         try:
             cloudformation.describe_stacks(StackName=name)
-        except ClientError:  # CloudFormation's ValidationError: there is none
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ValidationError":  # which says that there is none
+                raise TargetError(f"{name} cannot be read: {error}") from None
             continue
         found.append(name)
     return found
