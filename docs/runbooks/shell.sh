@@ -47,9 +47,9 @@ depth() {
   done
 }
 
-# mappings FUNCTION: what feeds a function, for instance `mappings BatchSimulatorFunction`.
+# mappings FUNCTION: what feeds a function, for instance `mappings BatchSimulatorFunction`. It feeds the alias.
 mappings() {
-  aws lambda list-event-source-mappings --function-name "$(out "$1")" --output table \
+  aws lambda list-event-source-mappings --function-name "$(out "$1"):live" --output table \
     --query 'EventSourceMappings[].[UUID, State, ScalingConfig.MaximumConcurrency, LastProcessingResult]'
 }
 
@@ -78,7 +78,7 @@ saved() {
 
 # crashes FUNCTION [HOURS]: what Lambda itself says of failed invocations, for instance `crashes ProcessorFunction`.
 crashes() {
-  groups=$(aws lambda get-function-configuration --function-name "$(out "$1")" \
+  groups=$(aws lambda get-function-configuration --function-name "$(out "$1")" --qualifier live \
     --query LoggingConfig.LogGroup --output text)
   insights "$groups" "${2:-1}" 'filter @message like /"status": ?"(error|failure|timeout)"|Runtime exited|errorType|Traceback/
     | fields @timestamp, @message | sort @timestamp desc | limit 20'

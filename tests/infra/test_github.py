@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, get_args
 
 import aws_cdk as cdk
 import pytest
@@ -16,6 +17,7 @@ from sluice_harness.description import ROOT
 from sluice_infra.app import check
 from sluice_infra.github import ENVIRONMENTS, GithubStack, Trust
 from sluice_infra.pipeline import UV_VERSION
+from sluice_infra.stages import TrafficShift
 from unit.sessions import ACTIONS
 
 if TYPE_CHECKING:
@@ -133,15 +135,34 @@ def test_a_stage_that_no_workflow_deploys_is_refused(stages: tuple[str, ...]) ->
         Trust(repository="ann/sluice", stages=stages)
 
 
-def test_the_workflow_uses_these_environments_and_the_pipelines_uv() -> None:
-    # given the workflow that deploys, and what prepares its jobs
-    jobs = yaml.safe_load((GITHUB / "workflows" / "deploy.yml").read_text())["jobs"]
-    prepare = yaml.safe_load((GITHUB / "actions" / "prepare" / "action.yml").read_text())
+def deploying() -> dict[str, Properties]:
+    """The jobs of the workflow that deploys, by their environment."""
+    jobs = yaml.safe_load((GITHUB / "workflows" / "deploy.yml").read_text())["jobs"].values()
+    return {job["environment"]: job for job in jobs if "environment" in job}
 
-    # then its environments are those that the roles are for, and its tools are the pipeline's
-    named = {job["environment"] for job in jobs.values() if "environment" in job}
-    assert named == {*ENVIRONMENTS.values()}
+
+def test_the_workflow_uses_these_environments() -> None:
+    assert deploying().keys() == {*ENVIRONMENTS.values()}
     for stage, environment in ENVIRONMENTS.items():
-        (job,) = [job for job in jobs.values() if job.get("environment") == environment]
-        assert f"uvx nox -s deploy -- --stage {stage} --yes" in [step.get("run") for step in job["steps"]]
-    assert f"uv=={UV_VERSION}\n" in prepare["runs"]["steps"][1]["run"]
+        commands = [step.get("run") for step in deploying()[environment]["steps"]]
+        assert f"uvx nox -s deploy -- --stage {stage} --yes" in commands
+
+
+def test_a_job_and_its_role_outlast_the_longest_traffic_shift(roles: Assembly) -> None:
+    # given how long that takes, in minutes: a linear shift's ten steps, or a canary's one
+    found = re.findall(r"(Linear|Canary)10Percent(?:Every)?(\d+)Minutes?", " ".join(get_args(TrafficShift)))
+    assert len(found) == len(get_args(TrafficShift))
+    longest = max(int(minutes) * (10 if kind == "Linear" else 1) for kind, minutes in found)
+
+    # then each job has an hour besides, for all else that it does, and its role's session lasts as long
+    for job in deploying().values():
+        (session,) = [step["with"] for step in job["steps"] if "role-to-assume" in step.get("with", {})]
+        assert job["timeout-minutes"] >= longest + 60
+        assert session["role-duration-seconds"] == job["timeout-minutes"] * 60
+        for role in roles.of_type("IAM::Role").values():
+            assert role["MaxSessionDuration"] == session["role-duration-seconds"]
+
+
+def test_uv_has_one_version_wherever_a_pipeline_installs_it() -> None:
+    for path in (ROOT / ".ci" / "run", GITHUB / "actions" / "prepare" / "action.yml"):
+        assert re.findall(r"pip install .*?\buv\b(\S*)", path.read_text()) == [f"=={UV_VERSION}"], path

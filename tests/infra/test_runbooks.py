@@ -14,6 +14,7 @@ from botocore import xform_name
 from infra.test_alarms import every_alarm, notifies, said
 from infra.test_dashboards import dashboards
 from infra.watched import fill
+from sluice_core import LIVE_ALIAS
 from sluice_harness.description import ROOT
 from sluice_harness.ops.__main__ import main as sluice_ops
 
@@ -211,6 +212,21 @@ def _members(service: str, operation: str) -> set[str]:
     (name,) = [one for one in model.operation_names if xform_name(one, "-") == operation]
     shape = model.operation_model(name).input_shape
     return set() if shape is None else {xform_name(one, "-") for one in shape.members}
+
+
+@EVERY_PAGE
+def test_commands_ask_of_functions_what_serves(page: Path) -> None:
+    # $LATEST runs nowhere, and no mapping feeds it: docs/adr/0017.
+    asked = "invoke|get-function-configuration|list-event-source-mappings"
+    for line in code(page):
+        for command in re.findall(rf"aws lambda (?:{asked}) [^|]*", line):
+            assert f"--qualifier {LIVE_ALIAS}" in command or f'):{LIVE_ALIAS}"' in command, command
+
+
+@EVERY_PAGE
+def test_commands_see_all_of_a_stack(page: Path) -> None:
+    # "Only the first 100 resources will be returned" (CloudFormation API, DescribeStackResources).
+    assert [line for line in code(page) if "describe-stack-resources" in line] == []
 
 
 @EVERY_PAGE

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -49,6 +51,38 @@ def shell(tmp_path: Path) -> Iterator[Terminal]:
         yield opened
 
 
+@pytest.fixture
+def kim(stage: RunningStage) -> Iterator[None]:
+    """The page's user is no more afterwards, however far a test came."""
+    yield
+    cognito = stage.client("cognito-idp")
+    with contextlib.suppress(cognito.exceptions.UserNotFoundException):
+        cognito.admin_delete_user(UserPoolId=stage.description.userPoolId, Username="kim")
+
+
+@pytest.fixture
+def processor(stage: RunningStage, assembly: Path, tmp_path: Path) -> Iterator[None]:
+    """Of the processor its own code serves afterwards, as the one version, however far a test came."""
+    yield
+    lambda_, function = stage.client("lambda"), stage.description.functions.processor
+    (code,) = assembly.glob("asset.*/")
+    own = Path(shutil.make_archive(str(tmp_path / "own"), "zip", code)).read_bytes()
+    serving = released(lambda_, function, own)
+    for version in lambda_.list_versions_by_function(FunctionName=function)["Versions"]:
+        if version["Version"] not in {"$LATEST", serving}:
+            lambda_.delete_function(FunctionName=function, Qualifier=version["Version"])
+
+
+def released(lambda_: Any, function: str, code: bytes) -> str:
+    """Let a function's alias serve this code; return its version."""
+    lambda_.update_function_code(FunctionName=function, ZipFile=code)
+    lambda_.get_waiter("function_updated_v2").wait(FunctionName=function)
+    version = str(lambda_.publish_version(FunctionName=function)["Version"])
+    lambda_.update_alias(FunctionName=function, Name=LIVE_ALIAS, FunctionVersion=version)
+    return version
+
+
+@pytest.mark.usefixtures("kim")
 def test_the_first_user_submits_a_job(stage: RunningStage, shell: Terminal) -> None:
     # when the page's commands are typed, with this stage's name for its own
     for command in ("admin-create-user", "initiate-auth"):
@@ -60,21 +94,18 @@ def test_the_first_user_submits_a_job(stage: RunningStage, shell: Terminal) -> N
     assert answer["status"] == "SUBMITTED"
     token = shell.type('echo "$TOKEN"').strip()
     with httpx.Client(timeout=30) as http:
-        kim = Person(stage.description.apiUrl, token, "", http)
-        assert kim.ended(answer["jobId"])["status"] == "COMPLETED"
-    stage.client("cognito-idp").admin_delete_user(UserPoolId=stage.description.userPoolId, Username="kim")
+        person = Person(stage.description.apiUrl, token, "", http)
+        assert person.ended(answer["jobId"])["status"] == "COMPLETED"
 
 
+@pytest.mark.usefixtures("processor")
 def test_an_alias_goes_back_by_hand(
     stage: RunningStage, ann: Person, shell: Terminal, assembly: Path, tmp_path: Path
 ) -> None:
     # given a release of the processor that cannot even start
     lambda_, function = stage.client("lambda"), stage.description.functions.processor
     good = lambda_.get_alias(FunctionName=function, Name=LIVE_ALIAS)["FunctionVersion"]
-    lambda_.update_function_code(FunctionName=function, ZipFile=BROKEN.getvalue())
-    lambda_.get_waiter("function_updated_v2").wait(FunctionName=function)
-    bad = lambda_.publish_version(FunctionName=function)["Version"]
-    lambda_.update_alias(FunctionName=function, Name=LIVE_ALIAS, FunctionVersion=bad)
+    bad = released(lambda_, function, BROKEN.getvalue())
     assert fails(lambda_, function)
 
     # when the versions are looked at, then the one before is among them
@@ -102,7 +133,6 @@ def test_an_alias_goes_back_by_hand(
     # then jobs are done again
     assert not fails(lambda_, function)
     assert ann.ended(ann.accepted({}))["status"] == "COMPLETED"
-    lambda_.delete_function(FunctionName=function, Qualifier=bad)
 
 
 def fails(lambda_: Any, function: str) -> bool:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 ENVIRONMENTS: Mapping[str, str] = {"staging": "staging", "prod": "production"}
 _ISSUER = "token.actions.githubusercontent.com"
 _AUDIENCE = "sts.amazonaws.com"
+# As long as a job of deploy.yml may take, with the longest traffic shift that a stage can have.
+_SESSION = cdk.Duration.hours(3)
 # What `cdk bootstrap` leaves, for `cdk deploy` to see that it was there (CDK Developer Guide, "Bootstrapping").
 _BOOTSTRAP_VERSION = (
     "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter/cdk-bootstrap/hnb659fds/version"
@@ -83,6 +85,7 @@ class GithubStack(cdk.Stack):
             self,
             f"{environment.capitalize()}Role",
             description=f"Sluice: workflows of {repository} that deploy {stage}",
+            max_session_duration=_SESSION,
             assumed_by=iam.WebIdentityPrincipal(
                 provider, {"StringEquals": {f"{_ISSUER}:aud": _AUDIENCE, f"{_ISSUER}:sub": subject}}
             ),

@@ -11,7 +11,8 @@ What the alarms watch:
 
 * **Errors of the new version**, by ExecutedVersion. One is enough: handlers answer or report whatever can be
   expected, so what they raise is a bug, a timeout or too little memory. The version is part of the alarm's name:
-  each release has alarms of its own, in no state yet, and one that fired for the version before stops no fix.
+  each release has alarms of its own, in no state yet, and one that fired for the version before stops no fix. A
+  cause that lies in the queue, such as a job that kills its worker, does: docs/releasing.md, "A hotfix".
 * **Messages and records reported back**, where a function has any: Lambda counts them as no error. They are known
   for the stage only. While the version before has such failures, they would stop a fix, too: release that one with
   ``traffic_shift=None``.
