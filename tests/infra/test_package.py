@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import zipfile
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, get_args
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.xdist_group("infra")
 
 Template = dict[str, Any]
 FORMS = ("template.yaml", "sam/template.yaml")
+SAM_ROLE = "CodeDeployServiceRole"
 STATEFUL = ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::Cognito::UserPool")
 
 
@@ -223,13 +225,21 @@ def test_all_that_serves_an_optional_parameter_is_conditional(template: Template
     assert all(policy["Fn::If"][0] == "HasTrafficShift" for policy in policies)
 
 
+def test_the_script_knows_each_parameter_of_the_template(package: Path, template: Template) -> None:
+    # When something is set that is no parameter, then the script names those of the template that can be set
+    command = ["bash", str(package / "deploy.sh"), "--stage", "acme", "--set", "LogDay=7"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    names = ", ".join(name for name in template["Parameters"] if name not in ("StageName", "CodeBucket"))
+    assert done.stderr == f"error: --set LogDay: no parameter; there are {names}\n"
+
+
 # The form for SAM
 
 
 def ours(resources: Template) -> dict[str, Any]:
     """Return the types of what SAM does not make by itself."""
     by_sam = r"AWS::CodeDeploy::|AWS::Lambda::(Version|Alias)$"
-    roles = r"ReleasesRole|CodeDeployServiceRole"
+    roles = rf"ReleasesRole|{SAM_ROLE}"
     return {
         name: one["Type"]
         for name, one in resources.items()
@@ -269,6 +279,15 @@ def test_the_sam_form_is_the_same(
     for kind in ("AWS::Lambda::Version", "AWS::Lambda::Alias"):
         assert count(mine, kind) == count(theirs, kind)
     assert watching(mine) == ([] if shift == ALL_AT_ONCE else watching(theirs))
+
+    # And of what SAM makes, the package says what is otherwise: CodeDeploy's role, and versions that are retained
+    kept = {one["DeletionPolicy"] for one in mine.values() if one["Type"] == "AWS::Lambda::Version"}
+    policies = [
+        str(one["Properties"]["ManagedPolicyArns"]) for name, one in mine.items() if name.startswith(SAM_ROLE)
+    ]
+    assert kept == {"Retain"}
+    assert len(policies) == (0 if shift == ALL_AT_ONCE else 1)
+    assert all("service-role/AWSCodeDeployRoleForLambda'" in one for one in policies), policies
 
     # And whatever one waits for is there
     assert {name for one in mine.values() for name in one.get("DependsOn", [])} <= mine.keys()

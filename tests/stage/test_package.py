@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sluice_harness.deploy.describing import describe
 from sluice_harness.deploy.target import Target
-from sluice_harness.description import ROOT
+from sluice_harness.description import ROOT, forget
 from sluice_harness.engine import ACCOUNT, REGION
 from sluice_harness.local_stage import LocalStage, engine_environment
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.xdist_group("package")
 
 NOWHERE = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
 BIN = os.path.dirname(sys.executable)  # noqa: PTH120 - the environment's own, not what its python links to
-# None is a default, and none is another's.
+# None is a default, and none is another's. How traffic shifts is the default: a first deployment shifts nothing.
 SIZES = {
     "ThrottleRate": "501",
     "ThrottleBurst": "502",
@@ -33,7 +33,6 @@ SIZES = {
     "WorkConcurrency": "3",
     "LogDays": "14",
     "AlarmEmail": "ann@example.com",
-    "TrafficShift": "AllAtOnce",
 }
 Run = subprocess.CompletedProcess[str]
 
@@ -83,11 +82,14 @@ def stage_name() -> str:
 
 
 def keeps_the_contract(name: str, engine: LocalStage, outputs: Mapping[str, str], scratch: Path) -> None:
-    """Describe a stage, and run the tests of the API's contract against it."""
+    """Describe a stage for as long as the tests of the API's contract run against it."""
     url = engine.endpoint_url
-    describe(name, Target(ACCOUNT, REGION, engine_environment(url), url), outputs).save(name)
     tests = ("tests/deployed/test_contract.py", "--stage", name)
-    done = run(sys.executable, "-m", "pytest", "-q", *tests, "-p", "no:cacheprovider", f"--basetemp={scratch}")
+    try:
+        describe(name, Target(ACCOUNT, REGION, engine_environment(url), url), outputs).save(name)
+        done = run(sys.executable, "-m", "pytest", "-q", *tests, "-p", "no:cacheprovider", f"--basetemp={scratch}")
+    finally:
+        forget(name)
     assert done.returncode == 0, done.stdout[-3_000:]
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None
@@ -124,6 +126,13 @@ def sizes(engine: LocalStage, outputs: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def live_versions(engine: LocalStage, outputs: Mapping[str, str]) -> dict[str, str]:
+    """Return the version that serves, by function."""
+    lambda_ = engine.client("lambda")
+    functions = [value for key, value in outputs.items() if key.endswith("Function")]
+    return {name: lambda_.get_alias(FunctionName=name, Name="live")["FunctionVersion"] for name in functions}
+
+
 def test_the_script_deploys_changes_and_deletes_a_stage(package: Path, engine: LocalStage, tmp_path: Path) -> None:
     # Given an account with nothing of ours, when the script deploys a stage with settings of its own
     name, place = stage_name(), engine_environment(engine.endpoint_url)
@@ -155,15 +164,18 @@ def test_the_script_deploys_changes_and_deletes_a_stage(package: Path, engine: L
         "WorkConcurrency": 3,
         "LogDays": {14},
         "AlarmEmail": ["ann@example.com"],
-        "TrafficShift": False,
+        "TrafficShift": True,
     }
     assert sizes(engine, outputs) == expected
+    versions = live_versions(engine, outputs)
     keeps_the_contract(name, engine, outputs, tmp_path / "contract")
 
-    # When it is run again for one other setting, then only that has changed, and no code was uploaded again
-    again = deploy_sh(package, tmp_path, place, "--stage", name, "--yes", "--set", "LogDays=7")
+    # When it is run again for other settings, then only those have changed, and no code was uploaded again
+    others = ("--set", "LogDays=7", "--set", "TrafficShift=AllAtOnce")
+    again = deploy_sh(package, tmp_path, place, "--stage", name, "--yes", *others)
     assert again.returncode == 0, again.stderr
-    assert sizes(engine, outputs) == {**expected, "LogDays": {7}}
+    assert sizes(engine, outputs) == {**expected, "LogDays": {7}, "TrafficShift": False}
+    assert live_versions(engine, outputs) == versions
     assert json.loads((tmp_path / f"sluice-{name}.json").read_text()) == outputs
     assert "uploading" not in again.stdout
 
@@ -200,7 +212,7 @@ def test_the_sam_application_is_such_a_stage_too(package: Path, engine: LocalSta
     engine.client("s3").create_bucket(Bucket=bucket)
     place = {**engine_environment(engine.endpoint_url), "AWS_DEFAULT_REGION": REGION}
     packaged, form = str(tmp_path / "packaged.yaml"), str(package / "sam" / "template.yaml")
-    settings = {"StageName": name, **SIZES, "TrafficShift": "Canary10Percent5Minutes"}
+    settings = {"StageName": name, **SIZES}
     overrides = [f"{key}={value}" for key, value in settings.items()]
 
     # When it is deployed

@@ -13,7 +13,8 @@ Deploys a stage of Sluice, brings it to what this package has, or deletes it.
   --stage NAME           1 to 20 lower-case letters, digits and hyphens; stages live side by side
   --set PARAMETER=VALUE  a parameter of the template, as often as needed: --set AlarmEmail=ann@example.com
                          What is not set keeps the value it has, or at first its default.
-  --bucket NAME          the bucket for the functions' code; without one, sluice-code-ACCOUNT-REGION is made
+  --bucket NAME          a bucket of your own for the functions' code; without one, sluice-code-ACCOUNT-REGION is
+                         made, and set up at each run
   --outputs FILE         where to write what was deployed, as JSON (default: sluice-NAME.json)
   --delete               delete the stage; what it holds stays, and how to delete that is printed
   --yes                  do not ask
@@ -52,9 +53,37 @@ main() {
     fail "--stage wants 1 to 20 lower-case letters, digits and hyphens, a letter first, no hyphen last"
   fi
   folder=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-  stack=sluice-$stage
+  stack=sluice-$stage status=''
+  check_settings
+  errors=$(mktemp) && trap 'rm -f "$errors"' EXIT
   check_aws
+  find_stack
   if [[ $delete == true ]]; then delete_stage; else deploy_stage; fi
+}
+
+# `aws cloudformation deploy` passes over a name that the template does not have, and of two values takes the last.
+check_settings() {
+  local known setting name
+  known=$(awk '/^[^ ]/ { inside = $0 == "Parameters:" } inside && /^  [A-Za-z0-9]+:$/' "$folder/template.yaml" |
+    tr -d ' :' | grep -vx -e StageName -e CodeBucket)
+  for setting in ${settings[@]+"${settings[@]}"}; do
+    name=${setting%%=*}
+    case $setting in
+      StageName=*) fail "--set StageName: a stage is named with --stage" ;;
+      CodeBucket=*) fail "--set CodeBucket: the bucket is named with --bucket" ;;
+      *=*) grep -qxF -e "$name" <<<"$known" || fail "--set $name: no parameter; there are ${known//$'\n'/, }" ;;
+      *) fail "--set wants PARAMETER=VALUE and not $setting; see --help" ;;
+    esac
+  done
+}
+
+# What the CLI warns of would be read as part of its answer.
+ask() {
+  aws "$@" --output text 2>"$errors"
+}
+
+last_words() {
+  grep . "$errors" | tail -n 1
 }
 
 check_aws() {
@@ -64,42 +93,67 @@ check_aws() {
   if [[ -z $region ]]; then fail "no region; name one: AWS_REGION=eu-central-1 ./deploy.sh --stage $stage"; fi
   # Version 1 of the CLI reads the second alone, and version 2 would open a pager.
   export AWS_REGION=$region AWS_DEFAULT_REGION=$region AWS_PAGER=
-  if ! identity=$(aws sts get-caller-identity --query '[Account, Arn]' --output text 2>&1); then
-    fail "AWS does not answer you in $region (${identity##*$'\n'}); sign in: aws sso login, or see AWS_REGION"
+  if ! identity=$(ask sts get-caller-identity --query '[Account, Arn]'); then
+    fail "AWS does not answer you in $region ($(last_words)); sign in: aws sso login, or see AWS_REGION"
   fi
   read -r account arn <<<"$identity"
   partition=$(cut -d: -f2 <<<"$arn")
 }
 
+# A stack of this name may be another's: the CDK app has a sluice-pipeline and a sluice-prod-observability.
+find_stack() {
+  local found owner
+  if ! found=$(ask cloudformation describe-stacks --stack-name "$stack" --query \
+    "Stacks[0].[StackStatus, Parameters[?ParameterKey=='StageName'].ParameterValue | [0]]"); then
+    grep -q 'does not exist' "$errors" || fail "the stack $stack cannot be looked up: $(last_words)"
+    return
+  fi
+  read -r status owner <<<"$found"
+  # After a first change set that was refused there is a stack with nothing in it, which need not have parameters.
+  if [[ $owner != "$stage" && "$status $owner" != "REVIEW_IN_PROGRESS None" ]]; then
+    fail "the stack $stack is there and is no stage of this package; name the stage otherwise"
+  fi
+}
+
 deploy_stage() {
-  bucket=${bucket:-sluice-code-$account-$AWS_REGION}
   outputs=${outputs:-$stack.json}
   echo "$stage: to be deployed to account $account, region $AWS_REGION, as the stack $stack"
   confirm "Deploy $stage? It costs money from then on"
-  make_bucket
+  if [[ -z $bucket ]]; then
+    bucket=sluice-code-$account-$AWS_REGION
+    make_bucket
+  fi
+  local last=''
+  if [[ -n $status ]]; then
+    last=$(ask cloudformation describe-stack-events --stack-name "$stack" --no-paginate \
+      --query 'StackEvents[0].EventId') || true
+  fi
   for file in "$folder"/functions/*.zip; do upload "$file" "functions/$(basename "$file")"; done
   aws cloudformation deploy --stack-name "$stack" --template-file "$folder/template.yaml" \
     --s3-bucket "$bucket" --s3-prefix templates --capabilities CAPABILITY_IAM --no-fail-on-empty-changeset \
     --tags project=sluice "stage=$stage" \
-    --parameter-overrides "StageName=$stage" "CodeBucket=$bucket" ${settings[@]+"${settings[@]}"} || explain
+    --parameter-overrides "StageName=$stage" "CodeBucket=$bucket" ${settings[@]+"${settings[@]}"} ||
+    explain "$last"
   write_outputs
 }
 
-# Whoever made the bucket before us would get our code, or give us theirs: it has to be our account's.
+# Whoever made the bucket before us would get our code, or give us theirs: it has to be our account's. It is closed
+# each time: a run that was broken off may have left it open.
 make_bucket() {
-  if aws s3api head-bucket --bucket "$bucket" --expected-bucket-owner "$account" >/dev/null 2>&1; then return; fi
-  echo "making the bucket $bucket: private, encrypted, for TLS only"
-  local place=() arn=arn:$partition:s3:::$bucket
-  if [[ $AWS_REGION != us-east-1 ]]; then # where it must not be said
-    place=(--create-bucket-configuration "LocationConstraint=$AWS_REGION")
+  local owned=(--bucket "$bucket" --expected-bucket-owner "$account") place=() arn=arn:$partition:s3:::$bucket
+  if ! aws s3api head-bucket "${owned[@]}" >/dev/null 2>&1; then
+    echo "making the bucket $bucket: private, encrypted, for TLS only"
+    if [[ $AWS_REGION != us-east-1 ]]; then # where it must not be said
+      place=(--create-bucket-configuration "LocationConstraint=$AWS_REGION")
+    fi
+    aws s3api create-bucket --bucket "$bucket" ${place[@]+"${place[@]}"} >/dev/null ||
+      fail "the bucket $bucket cannot be made; name one of your own in $AWS_REGION with --bucket"
   fi
-  aws s3api create-bucket --bucket "$bucket" ${place[@]+"${place[@]}"} >/dev/null ||
-    fail "the bucket $bucket cannot be made; name one of your own in $AWS_REGION with --bucket"
-  aws s3api put-public-access-block --bucket "$bucket" --public-access-block-configuration \
+  aws s3api put-public-access-block "${owned[@]}" --public-access-block-configuration \
     BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true
-  aws s3api put-bucket-encryption --bucket "$bucket" --server-side-encryption-configuration \
+  aws s3api put-bucket-encryption "${owned[@]}" --server-side-encryption-configuration \
     '{"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}'
-  aws s3api put-bucket-policy --bucket "$bucket" --policy "{
+  aws s3api put-bucket-policy "${owned[@]}" --policy "{
     \"Version\": \"2012-10-17\",
     \"Statement\": [{
       \"Effect\": \"Deny\", \"Principal\": \"*\", \"Action\": \"s3:*\", \"Resource\": [\"$arn\", \"$arn/*\"],
@@ -116,10 +170,18 @@ upload() {
   aws s3api put-object "${object[@]}" --body "$1" >/dev/null
 }
 
+# Says what failed after the event $1, the cause first. CloudFormation tells the newest first, and those of former
+# runs, too; what was broken off because of another is no cause. Why a change set was refused, the CLI has said.
 explain() {
-  aws cloudformation describe-stack-events --stack-name "$stack" --output text --query \
-    "StackEvents[?ends_with(ResourceStatus, 'FAILED')].[LogicalResourceId, ResourceStatusReason]" 2>/dev/null |
-    head -n 5 >&2 || true
+  local causes
+  causes=$(ask cloudformation describe-stack-events --stack-name "$stack" \
+    --query 'StackEvents[].[EventId, LogicalResourceId, ResourceStatus, ResourceStatusReason]' |
+    awk -F '\t' -v last="$1" '
+      $1 == last { former = 1 }
+      !former && $3 ~ /FAILED$/ && $4 !~ /^Resource (creation|update) cancelled/ { told[++n] = $2 ": " $4 }
+      END { for (i = n; i > 0 && i > n - 5; i--) print told[i] }') || true
+  if [[ -z $causes ]]; then fail "$stack was not deployed; mend what is said above and run this again"; fi
+  printf '%s\n' "$causes" >&2
   fail "$stack was not deployed, and CloudFormation takes back what it began. Mend what is said above and run this
   again; a stack that was never there as a whole (ROLLBACK_COMPLETE) has to be deleted first: --delete"
 }
@@ -138,8 +200,7 @@ write_outputs() {
 }
 
 delete_stage() {
-  aws cloudformation describe-stacks --stack-name "$stack" >/dev/null 2>&1 ||
-    fail "there is no stage $stage in account $account, region $AWS_REGION"
+  if [[ -z $status ]]; then fail "there is no stage $stage in account $account, region $AWS_REGION"; fi
   local held
   held=$(aws cloudformation list-stack-resources --stack-name "$stack" --output text \
     --query 'StackResourceSummaries[].[ResourceType, PhysicalResourceId]')
