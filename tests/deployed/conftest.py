@@ -7,8 +7,10 @@ who are taken away afterwards. Without ``--stage`` they run on the local stage o
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,9 @@ from deployed.documented import complaints, openapi
 from sluice_harness.client import temporary_users
 from sluice_harness.deploy.target import TargetError, of_stage
 from sluice_harness.description import load
+from stage.recorded_calls import actions, noted
 from stage.running import signed_in
+from unit.sessions import ACTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,30 +33,64 @@ if TYPE_CHECKING:
     from stage.running import Person, RunningStage
 
 
+_ALARM_TYPES = ("MetricAlarm", "CompositeAlarm")
+
+
 @dataclass(frozen=True)
 class Site:
     """A deployed stage: what it says of itself, and AWS's APIs there with the caller's credentials."""
 
     description: StageDescription
+    calls: set[str] = field(default_factory=set, compare=False)
 
     @cached_property
     def target(self) -> Target:
         return of_stage(self.description)
 
     def client(self, service: str) -> Any:
-        return self.target.client(service)
+        """Return a boto3 client whose calls are noted."""
+        return noted(self.target.client(service), self.calls)
+
+    @property
+    def _alarm_prefix(self) -> str:
+        return f"sluice-{self.description.stage}-"
 
     def alarm_states(self) -> dict[str, str]:
         """Return how the stage's alarms stand."""
         pages = (
             self.client("cloudwatch")
             .get_paginator("describe_alarms")
-            .paginate(
-                AlarmNamePrefix=f"sluice-{self.description.stage}-", AlarmTypes=["MetricAlarm", "CompositeAlarm"]
-            )
+            .paginate(AlarmNamePrefix=self._alarm_prefix, AlarmTypes=_ALARM_TYPES)
         )
         alarms = [alarm for page in pages for alarm in (*page["MetricAlarms"], *page["CompositeAlarms"])]
         return {alarm["AlarmName"]: alarm["StateValue"] for alarm in alarms}
+
+    def alarms_fired(self, since: float) -> set[str]:
+        """Return which of the stage's alarms have gone into ALARM since then, also those that have left it again.
+
+        Parameters
+        ----------
+        since : float
+            The stage's time, in epoch seconds.
+
+        """
+        pages = (
+            self.client("cloudwatch")
+            .get_paginator("describe_alarm_history")
+            .paginate(
+                AlarmTypes=_ALARM_TYPES,
+                HistoryItemType="StateUpdate",
+                StartDate=datetime.fromtimestamp(since, UTC),
+                EndDate=datetime.fromtimestamp(self.description.clock.now(), UTC),
+            )
+        )
+        return {
+            item["AlarmName"]
+            for page in pages
+            for item in page["AlarmHistoryItems"]
+            if item["AlarmName"].startswith(self._alarm_prefix)
+            if json.loads(item["HistoryData"])["newState"]["stateValue"] == "ALARM"
+        }
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -89,11 +127,26 @@ def reach(name: str) -> Site:
 
 
 @pytest.fixture(scope="session")
-def site(request: pytest.FixtureRequest) -> Site:
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     if name := named(request.config):
-        return reach(name)
-    stage: RunningStage = request.getfixturevalue("stage")
-    return Site(stage.description)
+        found = reach(name)
+    else:
+        stage: RunningStage = request.getfixturevalue("stage")
+        found = Site(stage.description)
+    yield found
+
+    # In the end they have taken the actions that pipelines grant, and all of them unless some tests did not run.
+    taken = actions(found.calls)
+    assert taken <= ACTIONS["integration"], "grant these to whoever runs `nox -s integration`"
+    if not request.session.testsfailed and runs_all(request.session, "test_operations.py"):
+        assert taken == ACTIONS["integration"], "nobody needs the others"
+
+
+def runs_all(session: pytest.Session, file: str) -> bool:
+    """Whether every test of a file was chosen."""
+    chosen = [item for item in session.items if isinstance(item, pytest.Function) and item.path.name == file]
+    every = {name for item in chosen for name in vars(item.module) if name.startswith("test_")}
+    return bool(chosen) and every == {item.originalname for item in chosen}
 
 
 def assert_documented(api_url: str, answer: httpx.Response) -> None:
@@ -109,7 +162,13 @@ def alarms_before(site: Site) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def people(site: Site, alarms_before: dict[str, str]) -> Iterator[tuple[Person, Person]]:  # noqa: ARG001 - first
+def began(site: Site, alarms_before: dict[str, str]) -> float:  # noqa: ARG001 - first
+    """When this run began to call the stage: the stage's time, in epoch seconds."""
+    return site.description.clock.now()
+
+
+@pytest.fixture(scope="session")
+def people(site: Site, began: float) -> Iterator[tuple[Person, Person]]:  # noqa: ARG001 - first
     """Two users made for this run."""
     names, cognito = [f"integration-{secrets.token_hex(6)}" for _ in range(2)], site.client("cognito-idp")
     with contextlib.ExitStack() as run:

@@ -134,7 +134,13 @@ def test_every_log_is_kept_for_a_while_and_not_for_ever(site: Site) -> None:
 # Alarms; last, when all the jobs are done
 
 
-def test_no_alarm_has_fired_of_all_this(site: Site, alarms_before: dict[str, str]) -> None:
+def test_no_alarm_has_fired_so_far(site: Site, alarms_before: dict[str, str], began: float) -> None:
+    """Sees what fires within this run, be it for a moment.
+
+    That is little: most alarms look at several minutes, and this run takes one or two. Those that fire later are
+    the load test's to see, which waits for them.
+    """
     states = site.alarm_states()
     assert states
     assert {name for name, state in states.items() if state == "ALARM" != alarms_before.get(name)} == set()
+    assert site.alarms_fired(began) == set()

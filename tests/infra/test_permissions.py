@@ -7,7 +7,8 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from infra.assemblies import Assembly, listed, logical_id, short
+from infra.assemblies import Assembly, listed, logical_id
+from infra.test_security_page import grants
 from sluice_harness.description import ROOT
 
 if TYPE_CHECKING:
@@ -89,9 +90,9 @@ def test_only_this_api_and_the_schedule_invoke_functions_through_resource_polici
             assert {"Ref": api} in permission["SourceArn"]["Fn::Join"][1], name
 
 
-def proved() -> set[tuple[str, str]]:
-    """The grants that tests on the local stage take away, one at a time: a role and an action."""
-    found: set[tuple[str, str]] = set()
+def proved() -> set[tuple[str, ...]]:
+    """The grants that tests on the local stage take away, one at a time; see `stage.grants.proves`."""
+    found: set[tuple[str, ...]] = set()
     for file in (ROOT / "tests" / "stage").glob("test_grants*.py"):
         for name, test in vars(importlib.import_module(f"stage.{file.stem}")).items():
             for mark in getattr(test, "pytestmark", []) if name.startswith("test_") else []:
@@ -103,13 +104,11 @@ def proved() -> set[tuple[str, str]]:
 def test_every_grant_is_proved_to_be_needed(synthesized: Callable[[str], Assembly]) -> None:
     # given what the roles of the stage may do that is deployed on this machine; other stages' may do the same, and
     # CodeDeploy's, which is not here (`docs/security.md` is held against each)
-    local = synthesized("local")
-    granted = {
-        (short(role), action)
-        for role in local.of_type("IAM::Role")
-        for statement in local.statements_of_role(role)
-        for action in listed(statement["Action"])
-    }
+    resources: dict[tuple[str, str], set[str]] = {}
+    for role, action, resource in grants(synthesized("local")):
+        resources.setdefault((role, action), set()).add(resource)
+    granted: set[tuple[str, ...]] = {grant for grant, on in resources.items() if len(on) == 1}
+    granted |= {(*grant, one) for grant, on in resources.items() if len(on) > 1 for one in on}
 
     # then for each there is a test that takes it away, and for nothing else
     unproved = sorted(granted - proved())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -119,6 +120,76 @@ def test_a_step_may_do_what_its_sessions_do_on_its_stage_and_nothing_else(
                 or resource.startswith("<")
                 or action in ("apigateway:GET", "logs:DescribeLogGroups")
             ), (action, resource)
+
+
+# What CloudFormation names and these roles may use: what an ARN has before the name, how long a name may be.
+NAMED = {
+    "DynamoDB::Table": ("table/", 255),
+    "Lambda::Function": ("function:", 64),
+    "Logs::LogGroup": ("log-group:", 512),
+    "S3::Bucket": ("", 63),
+    "SQS::Queue": ("", 80),
+}
+
+
+def names(assembly: Assembly, stage: str) -> dict[str, str]:
+    """How the ARNs of a stage's resources would end, were it named so, each with the resource's kind."""
+    found = {f"stack/sluice-{stage}-{part}/0a1b": "stack" for part in ("auth", "ingestion", "observability")}
+    for dashboard in assembly.of_type("CloudWatch::Dashboard").values():
+        own = dashboard["DashboardName"].removeprefix(f"sluice-{assembly.stage}-")
+        found[f"dashboard/sluice-{stage}-{own}"] = "dashboard"
+    for kind, (prefix, longest) in NAMED.items():
+        for resource in assembly.of_type(kind):
+            is_load_log = resource.startswith("LoadLog")
+            stack = f"sluice-{stage}-{'observability' if is_load_log else 'ingestion'}"
+            name = physical_name(stack, resource, longest)
+            found[prefix + (name.lower() if kind == "S3::Bucket" else name)] = "LoadLog" if is_load_log else kind
+    return found
+
+
+def physical_name(stack: str, resource: str, longest: int) -> str:
+    """A name as CloudFormation makes them; of one that is too long it leaves half to the stack's, half to the id.
+
+    AWS documents the form only ("Name type"); how names are cut was seen in accounts.
+    """
+    left = longest - len("--0a1b2c3d4e5f")
+    if len(stack) + len(resource) > left:
+        stack, resource = stack[: left - left // 2], resource[: left // 2]
+    return f"{stack}-{resource}-0a1b2c3d4e5f"
+
+
+def reached(pipeline: Assembly, role: str, named: dict[str, str]) -> set[str]:
+    """Which of these a role may do something on, beyond having them listed."""
+    patterns = {
+        resource.replace("<AWS::", "<").split(":", 5)[5]
+        for action, resource, _ in grants(pipeline, role)
+        if resource.startswith("arn:") and action != "logs:DescribeLogGroups"
+    }
+    return {name for name in named if any(fnmatchcase(name, pattern) for pattern in patterns)}
+
+
+@pytest.mark.parametrize(
+    ("role", "stage", "kinds"),
+    [
+        ("IntegrationRole", "staging", {"stack", "dashboard", "Lambda::Function"}),
+        (
+            "LoadRole",
+            "staging",
+            {"stack", "dashboard", "LoadLog", "DynamoDB::Table", "S3::Bucket", "SQS::Queue"},
+        ),
+        ("SmokeRole", "prod", {"stack"}),
+    ],
+)
+def test_a_step_reaches_its_stage_and_none_whose_name_begins_so(
+    pipeline: Assembly, synthesized: Callable[[str], Assembly], role: str, stage: str, kinds: set[str]
+) -> None:
+    # given the names of what the stage has, then all that the step works on is in its grants
+    own = names(synthesized(stage), stage)
+    assert reached(pipeline, role, own) == {name for name, kind in own.items() if kind in kinds}
+
+    # and nothing of a personal stage with a name that begins with the stage's
+    for other in ("x", "2", "observability", "load"):
+        assert reached(pipeline, role, names(synthesized(stage), f"{stage}-{other}")) == set()
 
 
 def test_grants_by_tag_fit_the_tags_that_a_stage_has(synthesized: Callable[[str], Assembly]) -> None:

@@ -52,7 +52,7 @@ def main(folder: Path) -> None:
         app, _ = _changed(folder / "changed", _CHANGED)
         app.synth()
         app, ingestion = _changed(
-            folder / "broken", replace(_CHANGED, traffic_shift="Linear10PercentEvery1Minute")
+            folder / "broken", replace(_CHANGED, traffic_shift="Linear10PercentEvery10Minutes")
         )
         simulator: Any = ingestion.find_child("BatchSimulator")
         simulator.function.node.default_child.handler = "json.loads"

@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from infra.assemblies import listed
 from stage.running import until
 
 if TYPE_CHECKING:
@@ -28,9 +29,10 @@ FUNCTION_ROLES = (
 )
 
 
-def proves(*grants: tuple[str, str]) -> pytest.MarkDecorator:
+def proves(*grants: tuple[str, ...]) -> pytest.MarkDecorator:
     """Run a test with each of these grants, a role's name and an action, as its fixture ``grant``.
 
+    Of an action that the role may do on several resources, each is a grant; the third part is the resource's name.
     The test takes the grant away, sees what fails, and sees it work again. `infra.test_permissions` compares all
     that are proved so with all that the template grants.
     """
@@ -38,11 +40,12 @@ def proves(*grants: tuple[str, str]) -> pytest.MarkDecorator:
 
 
 class Grant:
-    """An action that a role of a stage may do."""
+    """An action that a role of a stage may do; on one of its resources if that is named."""
 
-    def __init__(self, stage: RunningStage, role: str, action: str) -> None:
+    def __init__(self, stage: RunningStage, role: str, action: str, resource: str = "") -> None:
         self.role = role
         self.action = action
+        self._resource = resource
         self.was_taken = False
         self._stage = stage
 
@@ -55,7 +58,7 @@ class Grant:
     @contextlib.contextmanager
     def missing(self) -> Iterator[None]:
         """Take the grant away meanwhile."""
-        with without(self._stage, role_named(self._stage, self.role), self.action):
+        with without(self._stage, role_named(self._stage, self.role), self.action, self._resource):
             self.was_taken = True
             yield
 
@@ -73,20 +76,20 @@ def role_named(stage: RunningStage, part: str) -> str:
 
 
 @contextlib.contextmanager
-def without(stage: RunningStage, role: str, action: str) -> Iterator[None]:
-    """Take one action out of a role's policies, and put it back."""
+def without(stage: RunningStage, role: str, action: str, resource: str = "") -> Iterator[None]:
+    """Take one action out of a role's policies, or only on resources with this in their name, and put it back."""
     iam = stage.client("iam")
     taken = []
     for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
         document = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
-        kept = [reduced for one in document["Statement"] if (reduced := _without_action(one, action))]
+        kept = [left for one in document["Statement"] for left in _without_action(one, action, resource)]
         if kept != document["Statement"]:
             taken.append((name, document))
             iam.delete_role_policy(RoleName=role, PolicyName=name)
             if kept:
                 smaller = {**document, "Statement": kept}
                 iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(smaller))
-    assert taken, f"{role} has no grant of {action}"
+    assert taken, f"{role} has no grant of {action} {resource}"
     try:
         yield
     finally:
@@ -94,10 +97,16 @@ def without(stage: RunningStage, role: str, action: str) -> Iterator[None]:
             iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(document))
 
 
-def _without_action(statement: dict[str, Any], action: str) -> dict[str, Any] | None:
-    actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
-    kept = [one for one in actions if one != action]
-    return {**statement, "Action": kept} if kept else None
+def _without_action(statement: dict[str, Any], action: str, resource: str) -> Iterator[dict[str, Any]]:
+    """What is left of a statement: its other actions, and the action on its other resources."""
+    actions, resources = listed(statement["Action"]), listed(statement["Resource"])
+    if action not in actions or not any(resource in one for one in resources):
+        yield statement
+        return
+    if kept := [one for one in actions if one != action]:
+        yield {**statement, "Action": kept}
+    if others := [one for one in resources if resource not in one]:
+        yield {**statement, "Action": action, "Resource": others}
 
 
 @contextlib.contextmanager

@@ -1,11 +1,16 @@
-"""Which actions a program takes in AWS: botocore notes each call, in it and in processes that it starts."""
+"""Which actions a program takes in AWS: botocore notes each call, in it and in processes that it starts.
+
+The tests that take some themselves note them with `noted`.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
+    from typing import Any
 
     import pytest
 
@@ -40,11 +45,28 @@ sys.meta_path.insert(0, Recorder())
 """
 # Where IAM's name of what a call takes is another than the call's.
 _ACTIONS = {
+    "apigateway:GetRestApis": "apigateway:GET",
+    "apigateway:GetStage": "apigateway:GET",
     "s3:ListObjectsV2": "s3:ListBucket",
     "sqs:ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
 }
 # Signing in takes no credentials of AWS, and who one is may everybody ask.
 _FREE = {"cognito-idp:InitiateAuth", "sts:GetCallerIdentity"}
+
+
+def noted(client: Any, calls: set[str]) -> Any:
+    """Have a boto3 client note its calls from now on."""
+
+    def note(model: Any, **_: Any) -> None:
+        calls.add(f"{model.service_model.service_name}:{model.name}")
+
+    client.meta.events.register("before-call", note)
+    return client
+
+
+def actions(calls: Iterable[str]) -> set[str]:
+    """What IAM has to allow for calls."""
+    return {_ACTIONS.get(call, call) for call in {*calls} - _FREE}
 
 
 class RecordedCalls:
@@ -60,6 +82,7 @@ class RecordedCalls:
     """
 
     def __init__(self, folder: Path, environment: pytest.MonkeyPatch) -> None:
+        folder.mkdir(exist_ok=True)
         self._file = folder / "calls.txt"
         (folder / "sitecustomize.py").write_text(_SITECUSTOMIZE)
         environment.setenv("PYTHONPATH", str(folder))
@@ -68,5 +91,4 @@ class RecordedCalls:
     @property
     def actions(self) -> set[str]:
         """What IAM has to allow for them."""
-        calls = set(self._file.read_text().split())
-        return {_ACTIONS.get(call, call) for call in calls - _FREE}
+        return actions(self._file.read_text().split())

@@ -16,7 +16,9 @@ from sluice_harness.cdk_cli import CdkError
 from sluice_harness.description import ROOT, description_path, load
 from sluice_harness.engine import ACCOUNT, REGION
 from sluice_harness.local_stage import LocalStage, engine_environment
+from stage.recorded_calls import RecordedCalls
 from stage.running import RunningStage, deployed
+from unit.sessions import ACTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +50,13 @@ def run(command: str, *arguments: str, **environment: str) -> subprocess.Complet
     )
 
 
+def recorded(folder: Path, command: str, *arguments: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+    """Run a command, and return with it which actions it took."""
+    with pytest.MonkeyPatch.context() as environment:
+        calls = RecordedCalls(folder / command, environment)
+        return run(command, *arguments), calls.actions
+
+
 def colleagues_stage(host: RunningStage, name: str) -> StageDescription:
     """Deploy another personal stage, without a word."""
     done = run("deploy", "--stage", name, "--on", host.name, "--yes")
@@ -77,7 +86,9 @@ def names() -> Iterator[list[str]]:
         shutil.rmtree(ROOT / "build" / "cdk.out" / name, ignore_errors=True)
 
 
-def test_personal_stages_live_and_end_beside_each_other(host: RunningStage, names: list[str]) -> None:
+def test_personal_stages_live_and_end_beside_each_other(
+    host: RunningStage, names: list[str], tmp_path: Path
+) -> None:
     # given a colleague's stage, and a name that no stage has, when that is deployed to where the other is
     theirs = colleagues_stage(host, names[1])
     name = names[0]
@@ -97,16 +108,18 @@ def test_personal_stages_live_and_end_beside_each_other(host: RunningStage, name
     assert run("smoke", "--stage", names[1], "--on", host.name).returncode == 0
     assert host.client("dynamodb").scan(TableName=mine.jobTable)["Count"] == 1
 
-    # when somebody describes it who has not deployed it, then all of that is found again
+    # when somebody describes it who has not deployed it, then all of that is found again, by what pipelines grant
     description_path(name).unlink()
-    described = run("describe", *on)
+    described, taken = recorded(tmp_path, "describe", *on)
     assert described.returncode == 0, described.stderr
     assert load(name) == mine
+    assert taken == ACTIONS["describe"]
 
-    # when another job is to be run there, then it is, and its user has gone again
-    smoked = run("smoke", *on)
+    # when another job is to be run there, then it is, by what pipelines grant, and its user has gone again
+    smoked, taken = recorded(tmp_path, "smoke", *on)
     assert smoked.returncode == 0, smoked.stderr
     assert "is COMPLETED, and its result was downloaded" in smoked.stdout
+    assert taken == ACTIONS["smoke"]
     assert host.client("cognito-idp").list_users(UserPoolId=mine.userPoolId)["Users"] == []
 
     # when it is compared with what is deployed, then there is no difference

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from stage.grants import FUNCTION_ROLES, logged, proves
 from stage.running import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from stage.grants import Grant
     from stage.running import Person, RunningStage
@@ -254,13 +255,40 @@ def test_the_api_invokes_a_function_only_by_its_permission(stage: RunningStage) 
     assert statuses() == usual
 
 
+@contextlib.contextmanager
+def second_target(stage: RunningStage, rule: str) -> Iterator[Callable[[], object]]:
+    """Give a rule a queue for its last target meanwhile; yield what waits until an event has come to it."""
+    sqs, events, name = stage.client("sqs"), stage.client("events"), f"sluice-test-grants-{os.getpid()}"
+    url = sqs.create_queue(QueueName=name)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    events.put_targets(Rule=rule, Targets=[{"Id": name, "Arn": arn}])
+
+    def delivered() -> object:
+        (message,) = until(
+            lambda: sqs.receive_message(QueueUrl=url, WaitTimeSeconds=1).get("Messages"), "the rule has gone"
+        )
+        return sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+
+    try:
+        yield delivered
+    finally:
+        events.remove_targets(Rule=rule, Ids=[name])
+        sqs.delete_queue(QueueUrl=url)
+
+
+def failures(stage: RunningStage, function: str, since_ms: int) -> int:
+    """How many invocations Lambda has reported that failed."""
+    return sum('"platform.report"' in line for line in stage.log_lines(function, since_ms))
+
+
 @pytest.mark.usefixtures("broken")
 def test_the_schedule_invokes_the_sweeper_only_by_its_permission(stage: RunningStage) -> None:
-    # Given the schedule's rule, which is made to go by an event as well, and a sweeper that logs that it fails
+    # Given the schedule's rule, which goes by an event meanwhile, and a sweeper whose failures are logged
     events, sweeper = stage.client("events"), stage.description.functions.sweeper
     (rule,) = [rule for rule in events.list_rules()["Rules"] if "Sweep" in rule["Name"]]
     pattern = {"source": ["sluice-test-grants"]}
     events.put_rule(Name=rule["Name"], EventPattern=json.dumps(pattern), State="ENABLED")
+    assert lines_of_a_failure(stage, sweeper)
     since_ms = now_ms()
 
     def fire() -> None:
@@ -269,14 +297,18 @@ def test_the_schedule_invokes_the_sweeper_only_by_its_permission(stage: RunningS
     permissions = Permissions(stage, sweeper)
     (statement,) = permissions.statements()
     try:
-        # When the permission is missing, then nothing comes of it
-        with permissions.without(statement):
+        with second_target(stage, rule["Name"]) as delivered:
+            # When the rule goes without the permission, and once more with it
+            with permissions.without(statement):
+                fire()
+                delivered()
+            with_it_ms = now_ms()
             fire()
-            assert stage.log_lines(sweeper, since_ms) == []
+            delivered()
 
-        # And with it the sweeper runs
-        fire()
-        logged(stage, sweeper, since_ms, "AccessDenied")
+        # Then the sweeper runs with it, and had not run before
+        until(lambda: failures(stage, sweeper, with_it_ms), "the sweeper has failed")
+        assert failures(stage, sweeper, since_ms) == 1
     finally:
         usual = {"ScheduleExpression": rule["ScheduleExpression"]}
         events.put_rule(Name=rule["Name"], State=rule["State"], **usual)

@@ -213,8 +213,8 @@ def ends_failed(stage: RunningStage, person: Person, job_id: str, dead_letter: D
 
 
 @proves(
-    ("SweeperRole", "sqs:ReceiveMessage"),
-    ("SweeperRole", "sqs:ChangeMessageVisibility"),
+    ("SweeperRole", "sqs:ReceiveMessage", "WorkDeadLetters"),
+    ("SweeperRole", "sqs:ChangeMessageVisibility", "WorkDeadLetters"),
     ("SweeperRole", "dynamodb:BatchGetItem"),
     ("SweeperRole", "dynamodb:PartiQLUpdate"),
 )
@@ -231,12 +231,18 @@ def test_a_sweeper_without_a_grant_fails(stage: RunningStage, ann: Person, sweep
     ends_failed(stage, ann, job_id, letter)
 
 
-@proves(("SweeperRole", "dynamodb:PartiQLInsert"))
-def test_a_sweeper_that_may_not_record_fails(stage: RunningStage, ann: Person, sweeper: str, grant: Grant) -> None:
+@proves(
+    ("SweeperRole", "sqs:ReceiveMessage", "RequestsDeadLetters"),
+    ("SweeperRole", "sqs:ChangeMessageVisibility", "RequestsDeadLetters"),
+    ("SweeperRole", "dynamodb:PartiQLInsert"),
+)
+def test_a_sweeper_without_a_grant_records_nothing(
+    stage: RunningStage, ann: Person, sweeper: str, grant: Grant
+) -> None:
     # Given a request that is not on record, and that nobody else will record
     job_id, letter = unrecorded(stage, ann)
 
-    # When the sweeper may not either, then it is denied and fails
+    # When the sweeper lacks a grant, then it is denied and fails
     with grant.missing():
         assert_sweep_fails(stage, sweeper)
     assert stage.row(ann.sub, job_id) is None

@@ -25,7 +25,8 @@ ACTIONS = {
     "smoke": {"cloudformation:DescribeStacks", *_USERS},
     "integration": {
         *_USERS,
-        *("cloudwatch:DescribeAlarms", "cloudwatch:GetDashboard", "xray:BatchGetTraces"),
+        *("cloudwatch:DescribeAlarms", "cloudwatch:DescribeAlarmHistory", "cloudwatch:GetDashboard"),
+        "xray:BatchGetTraces",
         *("lambda:ListEventSourceMappings", "lambda:GetFunctionConfiguration"),
         *("apigateway:GET", "logs:DescribeLogGroups"),
     },

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import WaiterError
 from stage.conformance.functions import RUNTIME, create_function, eventually, invoke, unique
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 pytestmark = pytest.mark.xdist_group("fast_engine")
 
@@ -21,14 +24,28 @@ def handler(event, context):
 """
 
 
-class Release:
-    """A stack with a function behind an alias whose traffic CodeDeploy shifts, and what it is seen to do."""
+AWS_POLICY = "arn:aws:iam::aws:policy/service-role/AWSCodeDeployRoleForLambda"
+ACTIONS = ("lambda:GetAlias", "lambda:UpdateAlias", "cloudwatch:DescribeAlarms")
 
-    def __init__(self, engine: Any, configuration: str) -> None:
+
+class Release:
+    """A stack with a function behind an alias whose traffic CodeDeploy shifts, and what it is seen to do.
+
+    CodeDeploy's role may do what AWS's own policy for it allows, or what it is given instead.
+    """
+
+    def __init__(self, engine: Any, configuration: str, actions: Sequence[str] = ()) -> None:
         self._engine, self._configuration, self._name = engine, configuration, unique("stack")
         self._client = engine.client("cloudformation")
         helper = create_function(engine, CODE, Environment={"Variables": {"RELEASE": "unused"}})
         self._role = engine.client("lambda").get_function_configuration(FunctionName=helper)["Role"]
+        may = {"RoleName": helper}
+        if actions:
+            statement = {"Effect": "Allow", "Action": [*actions], "Resource": "*"}
+            document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+            engine.client("iam").put_role_policy(**may, PolicyName="Shifting", PolicyDocument=document)
+        else:
+            engine.client("iam").attach_role_policy(**may, PolicyArn=AWS_POLICY)
         self._client.create_stack(StackName=self._name, TemplateBody=self._template("one"))
         self._client.get_waiter("stack_create_complete").wait(StackName=self._name, WaiterConfig=WAIT)
         self.function = self._physical("Function")
@@ -190,6 +207,22 @@ def test_an_alarm_takes_a_release_back(fast_engine: Any) -> None:
     release.begin("fixed")
     release.end()
     assert release.invoke() == "fixed"
+    release.delete()
+
+
+@pytest.mark.parametrize("missing", ACTIONS)
+def test_a_role_that_may_not_shift_fails_the_release(fast_engine: Any, missing: str) -> None:
+    # given a deployment group whose role lacks an action
+    others = [action for action in ACTIONS if action != missing]
+    release = Release(fast_engine, "CodeDeployDefault.LambdaAllAtOnce", others)
+
+    # when another version is released
+    release.begin("two")
+    assert eventually(lambda: "ROLLBACK_COMPLETE" in release.status(), within=30)
+
+    # then it is not, and it is said why
+    assert release.alias() == ("1", {})
+    assert any(f"not authorized to perform: {missing}" in reason for reason in release.reasons())
     release.delete()
 
 

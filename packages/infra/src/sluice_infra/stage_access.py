@@ -1,7 +1,8 @@
 """What a pipeline's tests may do on a stage that other stacks have deployed: grants by action, stage by stage.
 
-CloudFormation makes the names of a stage's resources, and begins them with their stack's name. A user pool's id is
-not made so: users are granted by the pool's tag.
+CloudFormation makes the names of a stage's resources of their stack's, their logical id and characters of its own.
+``sluice-staging-*`` would be everything of a personal stage ``staging-2``, too: grants name the stack besides.
+A user pool's id is not made so: users are granted by the pool's tag.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 
 from sluice_infra.acknowledgements import acknowledge
+from sluice_infra.bundling import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +50,8 @@ def allow(role: iam.Role, grants: Iterable[iam.PolicyStatement]) -> None:
 
 def may_describe(stage: str) -> list[iam.PolicyStatement]:
     """To write ``build/stages/STAGE.json``: `nox -s describe`."""
-    return [_on(_arn("cloudformation", f"stack/sluice-{stage}-*"), "cloudformation:DescribeStacks")]
+    stacks = (f"sluice-{stage}-{part}" for part in ("auth", "ingestion", "observability"))
+    return [_on(_arn("cloudformation", f"stack/{stack}/*"), "cloudformation:DescribeStacks") for stack in stacks]
 
 
 def may_have_users(stage: str) -> list[iam.PolicyStatement]:
@@ -65,9 +68,11 @@ def may_inspect(stage: str) -> list[iam.PolicyStatement]:
     """To see alarms, dashboards, traces and logs as an operator does: `nox -s integration`."""
     gateway = f"arn:{cdk.Aws.PARTITION}:apigateway:{cdk.Aws.REGION}::/restapis"
     return [
-        _on(_dashboards(stage), "cloudwatch:GetDashboard"),
-        _on("*", "cloudwatch:DescribeAlarms", "lambda:ListEventSourceMappings", "xray:BatchGetTraces"),
-        _on(_arn("lambda", f"function:sluice-{stage}-*"), "lambda:GetFunctionConfiguration"),
+        *_may_see_dashboards(stage),
+        _on("*", "cloudwatch:DescribeAlarms", "cloudwatch:DescribeAlarmHistory"),
+        _on("*", "lambda:ListEventSourceMappings", "xray:BatchGetTraces"),
+        # Of a personal stage `STAGE-ingestion`, too, if there ever is one.
+        _on(_arn("lambda", f"function:sluice-{stage}-ingestion-*"), "lambda:GetFunctionConfiguration"),
         _on(gateway, "apigateway:GET"),
         _on(f"{gateway}/*/stages/{stage}", "apigateway:GET"),
         _on(_arn("logs", "log-group:*"), "logs:DescribeLogGroups"),
@@ -76,17 +81,16 @@ def may_inspect(stage: str) -> list[iam.PolicyStatement]:
 
 def may_judge(stage: str) -> list[iam.PolicyStatement]:
     """To hold what clients saw against ledger, bucket, queues, metrics and alarms: `nox -s loadtest`."""
-    results = _on(f"arn:{cdk.Aws.PARTITION}:s3:::sluice-{stage}-*", "s3:ListBucket")
+    ingestion = f"sluice-{stage}-ingestion"
+    results = _on(f"arn:{cdk.Aws.PARTITION}:s3:::{ingestion}-storageresults*", "s3:ListBucket")
     results.add_conditions({"StringLike": {"s3:prefix": "results/*"}})
+    # A dead letter that was looked at is shown again.
+    look = ("sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:ChangeMessageVisibility")
     return [
-        _on(_arn("dynamodb", f"table/sluice-{stage}-*"), "dynamodb:Scan"),
+        _on(_arn("dynamodb", f"table/{ingestion}-StorageJobs*"), "dynamodb:Scan"),
         results,
-        _on(
-            _arn("sqs", f"sluice-{stage}-*"),
-            # A dead letter that was looked at is shown again.
-            *("sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"),
-        ),
-        _on(_dashboards(stage), "cloudwatch:GetDashboard"),
+        *(_on(_arn("sqs", f"{ingestion}-{queues}*"), *look) for queues in ("Requests", "Work")),
+        *_may_see_dashboards(stage),
         # Clients' own metrics, as EMF.
         _on(
             _arn("logs", f"log-group:sluice-{stage}-observability-LoadLog*"),
@@ -105,8 +109,10 @@ def _arn(service: str, resource: str) -> str:
     return f"arn:{cdk.Aws.PARTITION}:{service}:{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}:{resource}"
 
 
-def _dashboards(stage: str) -> str:
-    return f"arn:{cdk.Aws.PARTITION}:cloudwatch::{cdk.Aws.ACCOUNT_ID}:dashboard/sluice-{stage}-*"
+def _may_see_dashboards(stage: str) -> list[iam.PolicyStatement]:
+    own = f"arn:{cdk.Aws.PARTITION}:cloudwatch::{cdk.Aws.ACCOUNT_ID}:dashboard/sluice-{stage}"
+    names = sorted(file.stem for file in (ROOT / "dashboards").glob("*.json"))
+    return [_on(f"{own}-{name}", "cloudwatch:GetDashboard") for name in names]
 
 
 def _as_nag_says(role: iam.Role, resource: str) -> str:

@@ -8,7 +8,8 @@ CodeDeploy (template reference, "UpdatePolicy attribute"). The new version gets 
 as the group's deployment configuration says ("Deployment configurations on an AWS Lambda compute platform"). If
 one of the group's alarms is in ALARM the deployment stops, and where the group has it so it is rolled back
 ("Monitoring deployments with CloudWatch alarms in CodeDeploy", "Redeploy and roll back a deployment with
-CodeDeploy"); the stack's update fails.
+CodeDeploy"); the stack's update fails. CodeDeploy does all that with the group's service role: what that may not
+do fails the deployment. Whether its trust policy lets CodeDeploy take it on is not looked at.
 
 Closed with handlers in the engine's table of types, and around that of an alias's update. Minutes are the stage's.
 What AWS has besides is not here: hooks, CodeDeploy's own API, and shifts of several aliases at a time, for the
@@ -17,14 +18,16 @@ engine updates one resource after the other.
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from ministack.services import cloudformation, lambda_svc
+from ministack.services import cloudformation, iam, lambda_svc
 from ministack.services.cloudformation import provisioners, stacks
 from ministack.services.cloudformation.engine import _resolve_refs
 
+from sluice_harness.compat.access import service_roles
 from sluice_harness.compat.monitoring import alarms
 from sluice_harness.compat.monitoring.metric_store import MINUTE, store
 from sluice_harness.compat.patching import expect
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
 APPLICATION, GROUP = "AWS::CodeDeploy::Application", "AWS::CodeDeploy::DeploymentGroup"
 ALIAS, POLICY = "AWS::Lambda::Alias", "CodeDeployLambdaAliasUpdate"
 LOOK_EVERY_SECONDS = 0.1
+# What the role of a SAM application has; the engine lacks it (AWS Managed Policy Reference).
+_SAM_POLICY = "service-role/AWSCodeDeployRoleForLambda"
+_OF_ALIASES, _OF_ALARMS = ("lambda:GetAlias", "lambda:UpdateAlias"), "cloudwatch:DescribeAlarms"
 _STOPPED = "DEPLOYMENT_STOP_ON_ALARM"
 _LONGEST_NAME = 100
 _CONFIGURATION = re.compile(
@@ -71,6 +77,11 @@ def apply() -> None:
         return update(physical_id, old, new, stack_name, logical_id)
 
     handlers[ALIAS]["update"] = update_by_code_deploy
+    allowed = [{"Effect": "Allow", "Action": [*_OF_ALIASES, _OF_ALARMS], "Resource": "*"}]
+    record = expect(iam, "_make_aws_managed_record", "name", "document", "description")(
+        _SAM_POLICY, json.dumps({"Version": "2012-10-17", "Statement": allowed})
+    )
+    iam._aws_managed_policies.setdefault(record["Arn"], record)
     expect(provisioners, "_cfn_wait_condition_definition", "stack_name", "logical_id")
     expect(lambda_svc, "_update_alias", "func_name", "alias_name", "data")
     blocks = expect(stacks, "_runs_on_worker_thread", "resource_type")
@@ -147,10 +158,16 @@ def _deploy(group: Properties, alias_arn: str, version: str) -> None:
     Raises
     ------
     ValueError
-        An alarm has stopped it.
+        An alarm has stopped it, or the group's role may not do it.
 
     """
     function, alias = lambda_svc._lambda_function_name_and_qualifier_from_arn(alias_arn)
+    for action, resource in (
+        *((action, alias_arn.removesuffix(f":{alias}")) for action in _OF_ALIASES),
+        *((_OF_ALARMS, alarms.arn(name)) for name in _watched(group)),
+    ):
+        if why := service_roles.refusal(group["ServiceRoleArn"], "deployment", action, resource):
+            raise ValueError(why)
     for weight, seconds in _steps(group):
         lambda_svc._update_alias(
             function, alias, {"RoutingConfig": {"AdditionalVersionWeights": {version: weight}}}
@@ -165,7 +182,10 @@ def _deploy(group: Properties, alias_arn: str, version: str) -> None:
     lambda_svc._update_alias(function, alias, {"FunctionVersion": version, "RoutingConfig": None})
 
 
-def _fired(group: Properties) -> list[str]:
+def _watched(group: Properties) -> list[str]:
     watched = group.get("AlarmConfiguration") or {}
-    names = [alarm["Name"] for alarm in watched.get("Alarms", ())] if watched.get("Enabled") else []
-    return [name for name in names if (alarms.find(name) or {}).get("StateValue") == "ALARM"]
+    return [alarm["Name"] for alarm in watched.get("Alarms", ())] if watched.get("Enabled") else []
+
+
+def _fired(group: Properties) -> list[str]:
+    return [name for name in _watched(group) if (alarms.find(name) or {}).get("StateValue") == "ALARM"]
