@@ -103,6 +103,13 @@ def pytest_configure(config: pytest.Config) -> None:
         reach(name)
 
 
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say where they run."""
+    name = named(config)
+    where = f"{name}, {load(name).apiUrl}" if name else "a local one of its own; another with --stage NAME"
+    return f"stage: {where}"
+
+
 def named(config: pytest.Config) -> str | None:
     """Return the stage that was named; where these tests are among all the others, none can be."""
     name: str | None = config.getoption("deployed_stage", None)

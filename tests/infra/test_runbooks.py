@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -37,6 +38,7 @@ OF_THE_CLI = {"endpoint-url", "max-items", "output", "query"}
 # What it calls otherwise than the API does: SNS's Endpoint, for its own --endpoint-url is like it.
 RENAMED = {"notification-endpoint"}
 SERVICES = {"deploy": "codedeploy"}
+ENGINE = "http://127.0.0.1:4566"
 # No service's: `aws configure` writes files, `aws sso login` opens a browser.
 SIGNING_IN = {"configure", "sso"}
 
@@ -180,6 +182,49 @@ def test_outputs_are_there(page: Path, prod: Assembly) -> None:
 def test_the_shell_is_one() -> None:
     checked = subprocess.run(["bash", "-n", str(SHELL)], capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("described", "named", "region", "endpoint"),
+    [
+        (("local", "us-east-1", ENGINE), "sluice-local", "us-east-1", ENGINE),
+        (("me", "us-east-1", ENGINE), "sluice-me", "us-east-1", ENGINE),
+        (("me", "eu-west-1", None), "sluice-me", "eu-west-1", ""),
+        (None, "sluice-me", "eu-central-1", ""),
+    ],
+)
+def test_the_shell_finds_a_stage_s_stacks(
+    tmp_path: Path, described: tuple[str, str, str | None] | None, named: str, region: str, endpoint: str
+) -> None:
+    # given the description of a local stage, of one on its engine, of one in AWS, or none, and another region
+    if described:
+        told = dict(zip(("stage", "region", "endpointUrl"), described, strict=True))
+        (tmp_path / "build" / "stages").mkdir(parents=True)
+        (tmp_path / "build" / "stages" / "me.json").write_text(json.dumps(told))
+
+    # then its stacks are looked for by its name, where it is, by either version of the CLI
+    shown = 'echo "$NAMED $AWS_REGION $AWS_DEFAULT_REGION $AWS_ENDPOINT_URL"'
+    assert said_by(f". {SHELL} me; {shown}", tmp_path, AWS_REGION="eu-central-1") == (
+        f"{named} {region} {region} {endpoint}"
+    )
+
+
+def test_the_shell_forgets_a_local_stage(tmp_path: Path) -> None:
+    # given a shell that was a local stage's, when it becomes one's in AWS, then nothing of the engine is left
+    (tmp_path / "build" / "stages").mkdir(parents=True)
+    told = {"stage": "local", "region": "us-east-1", "endpointUrl": ENGINE}
+    (tmp_path / "build" / "stages" / "local.json").write_text(json.dumps(told))
+    assert said_by(f". {SHELL} local; . {SHELL} me; env | grep ^AWS_", tmp_path) == "AWS_PAGER="
+
+
+def said_by(script: str, folder: Path, **environment: str) -> str:
+    """What a shell says whose only AWS settings are these."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=folder, env={**kept, **environment}, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    return done.stdout.rstrip("\n")
 
 
 @EVERY_PAGE

@@ -10,8 +10,9 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
+from sluice_harness import description
 from sluice_harness.deploy import removal
-from sluice_harness.deploy.target import TargetError, in_aws, make_ready, of_stage
+from sluice_harness.deploy.target import TargetError, in_aws, make_ready, of_stage, on_engine, refuse_local
 from unit import reviewed
 
 if TYPE_CHECKING:
@@ -95,3 +96,20 @@ def test_a_stack_that_is_not_there_is_none_to_destroy(assembly: Path, cloudforma
     with Stubber(cloudformation) as without:
         without.add_client_error("describe_stacks", "ValidationError", "Stack sluice-ann-auth does not exist")
         assert removal.stacks(assembly, cloudformation) == []
+
+
+def test_a_stage_of_this_machine_is_not_looked_for_in_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # given a stage that describes itself as one of a local stage's engine, and one of AWS
+    monkeypatch.setattr(description, "_STAGES", tmp_path)
+    replace(reviewed.STAGE, endpointUrl="http://127.0.0.1:1").save("mine")
+    replace(reviewed.STAGE, endpointUrl=None).save("ours")
+
+    # then the one is refused with what to add, the other and one that nobody knows are not
+    with pytest.raises(TargetError, match="'mine' is on this machine: add --on local"):
+        refuse_local("mine")
+    refuse_local("ours")
+    refuse_local("nobody-s")
+
+    # and who names a local stage that is not up is told which is
+    with pytest.raises(TargetError, match="no local stage 'lokal' is up; there is mine"):
+        on_engine("lokal")

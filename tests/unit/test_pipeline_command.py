@@ -96,7 +96,7 @@ def test_a_deployment_shows_where_and_what_before_it_does_it(cdk: Cdk, run: Run)
     said = run("--deploy", *ON_GITHUB, "--stages", "prod", "--provider-exists", "--yes")
 
     # then account, region and changes come first, then what is to be done with what was made
-    shown = ["account 123456789012, region eu-central-1", "[+] AWS::IAM::Role", "StagingRoleArn: arn:one"]
+    shown = ["account 123456789012, region eu-central-1", "1 AWS::IAM::Role", "StagingRoleArn: arn:one"]
     places = [said.index(one) for one in [*shown, "AWS_ROLE_ARN and AWS_REGION=eu-central-1"]]
     assert places == sorted(places)
     assert cdk.synthesized["github"] == {"repository": "ann/sluice", "stages": "prod", "provider": "exists"}

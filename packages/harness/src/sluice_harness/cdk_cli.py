@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,8 @@ def synthesize_app(name: str, context: Mapping[str, str], output: Path) -> Path:
     given = [part for setting, value in context.items() for part in ("--context", f"{setting}={value}")]
     app = ("--app", f"python -m sluice_infra.{name}")
     said = _run("synth", "--quiet", *app, *given, "--output", str(output), environment={})
-    sys.stderr.writelines(f"{line}\n" for line in said.splitlines() if "UserWarning: " in line)
+    notes = [line.partition("UserWarning: ")[2] for line in said.splitlines() if "UserWarning: " in line]
+    sys.stderr.writelines(f"note: {note}\n" for note in notes)
     return output
 
 
@@ -62,6 +64,34 @@ def diff(assembly: Path, environment: Mapping[str, str]) -> str:
     """Return what deploying an assembly would change, as the CDK CLI tells it."""
     arguments = ("diff", "--app", str(assembly), "--no-change-set", "--strict", "--no-color")
     return _run(*arguments, environment=environment).strip()
+
+
+def summary(diff: str) -> str:
+    """Return in a line what a difference comes to: what is new, changed, replaced and removed.
+
+    Parameters
+    ----------
+    diff : str
+        What `diff` has returned.
+
+    """
+    marks = Counter(re.findall(r"^\[([+~-])\] AWS::", diff, re.MULTILINE))
+    replaced = re.findall(r"^\[~\] (AWS::\S+) (\S+) .*(?:replace|may be replaced)$", diff, re.MULTILINE)
+    told = f"{marks['+']} new, {marks['~']} changed, {marks['-']} removed"
+    if replaced:
+        told += f"; REPLACED: {', '.join(f'{kind} {path}' for kind, path in replaced)}"
+    return told
+
+
+def is_all_new(diff: str) -> bool:
+    """Whether nothing of it is there yet, so that each line would say the same."""
+    return set(re.findall(r"^\[([+~-])\] AWS::", diff, re.MULTILINE)) == {"+"}
+
+
+def new_by_type(diff: str) -> str:
+    """Return what is new, by type, the most frequent first: ``24 AWS::CloudWatch::Alarm``, a line each."""
+    kinds = Counter(re.findall(r"^\[\+\] (AWS::\S+)", diff, re.MULTILINE))
+    return "\n".join(f"{count:5} {kind}" for kind, count in kinds.most_common())
 
 
 def deploy(

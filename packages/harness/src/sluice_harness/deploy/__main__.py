@@ -11,8 +11,15 @@ from rich.console import Console
 from sluice_harness import cdk_cli
 from sluice_harness.deploy import removal, smoke
 from sluice_harness.deploy.describing import describe, read_outputs
-from sluice_harness.deploy.target import Target, in_aws, make_ready, on_engine
-from sluice_harness.deploy.terminal import Refused, confirm, failing_in_one_message, shown
+from sluice_harness.deploy.target import Target, in_aws, make_ready, on_engine, refuse_local
+from sluice_harness.deploy.terminal import (
+    Refused,
+    confirm,
+    demand_an_answer,
+    failing_in_one_message,
+    show_changes,
+    shown,
+)
 from sluice_harness.description import ROOT, forget, load
 
 if TYPE_CHECKING:
@@ -27,7 +34,11 @@ def main() -> None:
     options = _parser().parse_args()
     console = Console(highlight=False)
     with failing_in_one_message():
+        if not options.on and options.run is not _deploy:
+            refuse_local(options.stage)
         target = on_engine(options.on) if options.on else in_aws()
+        if options.run in (_deploy, _destroy):
+            demand_an_answer(yes=options.yes)
         options.run(options, target, console)
 
 
@@ -41,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
         ("smoke", _smoke, "Run a job on a stage that is deployed, as its clients do, and download its result."),
         ("destroy", _destroy, "Ask, empty the stage's bucket, and delete all it consists of."),
     ):
-        command = commands.add_parser(name, prog=f"nox -s {name} --", description=does, help=does)
+        command = commands.add_parser(
+            name, prog=f"nox -s {name} --", description=does, help=does, allow_abbrev=False
+        )
         command.set_defaults(run=run)
         command.add_argument(
             "--stage", required=True, help="dev, staging, prod, or a personal stage's name, which may be a new one"
@@ -60,8 +73,9 @@ def _deploy(options: argparse.Namespace, target: Target, console: Console) -> No
     assembly = _synthesize(options, target, console)
     console.print(f"{options.stage}: to be deployed to {target}")
     make_ready(target, assembly, bootstrap=options.bootstrap)
-    console.print(cdk_cli.diff(assembly, target.environment), markup=False)
-    confirm(f"Deploy {options.stage}? It costs money from then on", yes=options.yes)
+    show_changes(cdk_cli.diff(assembly, target.environment), console)
+    costs = "" if target.endpoint_url else " It costs money from then on"
+    confirm(f"Deploy {options.stage}?{costs}", yes=options.yes)
     with console.status("deploying") as status:
         outputs = cdk_cli.deploy(assembly, target.environment, shown(status.update))
     stage = _described(options, target, outputs, console)
@@ -94,7 +108,7 @@ def _described(
 def _diff(options: argparse.Namespace, target: Target, console: Console) -> None:
     assembly = _synthesize(options, target, console)
     console.print(f"{options.stage}: compared with {target}")
-    console.print(cdk_cli.diff(assembly, target.environment), markup=False)
+    show_changes(cdk_cli.diff(assembly, target.environment), console)
 
 
 def _destroy(options: argparse.Namespace, target: Target, console: Console) -> None:

@@ -43,7 +43,7 @@ def _stack(cloudformation: Any, name: str, stage: str, target: Target) -> dict[s
     except ClientError as error:
         if error.response["Error"]["Code"] != "ValidationError":  # which says that there is none
             raise TargetError(f"{name} cannot be read in {target}: {error}") from None
-        on = " --on LOCAL" if target.endpoint_url else ""
+        on = " --on local" if target.endpoint_url else ""
         raise TargetError(
             f"there is no {name} in {target}; to deploy it: uvx nox -s deploy -- --stage {stage}{on}"
         ) from None

@@ -13,7 +13,7 @@ from rich.console import Console
 from sluice_harness import cdk_cli
 from sluice_harness.deploy import removal
 from sluice_harness.deploy.target import in_aws, make_ready
-from sluice_harness.deploy.terminal import Refused, confirm, failing_in_one_message, shown
+from sluice_harness.deploy.terminal import Refused, confirm, failing_in_one_message, show_changes, shown
 from sluice_harness.description import ROOT
 
 if TYPE_CHECKING:
@@ -44,7 +44,10 @@ def main() -> None:
 def parser() -> argparse.ArgumentParser:
     """Return what reads the command line."""
     parser = argparse.ArgumentParser(
-        prog="nox -s pipeline --", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="nox -s pipeline --",
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_mutually_exclusive_group(required=True)
     for name, does in (
@@ -85,14 +88,14 @@ def _synthesize(options: argparse.Namespace, console: Console) -> Path:
 
 def _diff(options: argparse.Namespace, target: Target, assembly: Path, console: Console) -> None:
     console.print(f"sluice-{_name(options)}: compared with {target}")
-    console.print(cdk_cli.diff(assembly, target.environment), markup=False)
+    show_changes(cdk_cli.diff(assembly, target.environment), console)
 
 
 def _deploy(options: argparse.Namespace, target: Target, assembly: Path, console: Console) -> None:
     name = _name(options)
     console.print(f"sluice-{name}: to be deployed to {target}")
     make_ready(target, assembly, bootstrap=options.bootstrap)
-    console.print(cdk_cli.diff(assembly, target.environment), markup=False)
+    show_changes(cdk_cli.diff(assembly, target.environment), console)
     confirm(f"Deploy sluice-{name}? It lets {options.repository} deploy here from then on", yes=options.yes)
     with console.status("deploying") as status:
         outputs = cdk_cli.deploy(assembly, target.environment, shown(status.update))

@@ -10,7 +10,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
 from sluice_harness import cdk_cli
-from sluice_harness.description import load
+from sluice_harness.description import described, load
 from sluice_harness.local_stage import engine_environment
 
 if TYPE_CHECKING:
@@ -91,10 +91,33 @@ def on_engine(name: str) -> Target:
     try:
         stage = load(name)
     except (FileNotFoundError, ValueError):
-        raise TargetError(f"no local stage {name!r} is up; in another terminal: uvx nox -s local") from None
+        up = ", ".join(other for other in described() if is_local(other))
+        step = f"there is {up}" if up else "in another terminal: uvx nox -s local"
+        raise TargetError(f"no local stage {name!r} is up; {step}") from None
     if not stage.endpointUrl:
         raise TargetError(f"the stage {name!r} is in AWS; --on takes a local stage that is up")
     return of_stage(stage)
+
+
+def is_local(name: str) -> bool:
+    """Whether a stage describes itself as one on this machine."""
+    try:
+        return load(name).endpointUrl is not None
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+def refuse_local(name: str) -> None:
+    """See that a stage that is to be found in AWS is not one of a local stage's engine.
+
+    Raises
+    ------
+    TargetError
+        It is; the message says how to reach it.
+
+    """
+    if is_local(name):
+        raise TargetError(f"the stage {name!r} is on this machine: add --on local")
 
 
 def of_stage(stage: StageDescription) -> Target:
