@@ -1,19 +1,23 @@
 # The shell of the runbooks, for bash and zsh, from the repository's root:  . docs/runbooks/shell.sh STAGE
-# Needs the AWS CLI; for a stage in AWS also its account's credentials and region (AWS_PROFILE, AWS_DEFAULT_REGION).
-# Nothing here changes anything.
+# Needs the AWS CLI; for a stage in AWS also its account's credentials (AWS_PROFILE), and its region (AWS_REGION) if
+# there is no build/stages/STAGE.json to tell it. Nothing here changes anything.
 
 STAGE=${1:?say which stage, for instance prod}
 
-if url=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["endpointUrl"] or "")' \
-  "build/stages/$STAGE.json" 2>/dev/null) && [ -n "$url" ]; then
-  # A local stage: its stacks are called "local", whatever the stage's own name.
-  export AWS_ENDPOINT_URL=$url AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION=us-east-1
-  NAMED=sluice-local
-else
-  # What a local stage has set here before would go before the account's own.
-  [ -z "$AWS_ENDPOINT_URL" ] || unset AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_DEFAULT_REGION
-  NAMED=sluice-$STAGE
-fi
+# What a local stage has set here before would go before the account's own.
+[ -z "${AWS_ENDPOINT_URL:-}" ] ||
+  unset AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_REGION AWS_DEFAULT_REGION
+
+# Its stacks go by its own name, not by the file's: tests have local stages in files of other names.
+told=$(python3 -c 'import json, sys; told = json.load(open(sys.argv[1]))
+print(told["stage"], told["region"], told["endpointUrl"] or "")' "build/stages/$STAGE.json" 2>/dev/null) || told=
+read -r name region url <<<"$told"
+NAMED=sluice-${name:-$STAGE}
+[ -z "$url" ] || export AWS_ENDPOINT_URL=$url AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
+
+# Version 1 of the CLI reads the second alone; version 2 prefers the first.
+region=${region:-${AWS_REGION:-${AWS_DEFAULT_REGION:-}}}
+[ -z "$region" ] || export AWS_REGION=$region AWS_DEFAULT_REGION=$region
 export AWS_PAGER=
 
 # out KEY [STACK]: an output of a stack (ingestion, auth or observability), for instance `out WorkQueueUrl`.

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import botocore.session
@@ -18,6 +19,9 @@ from infra.watched import fill
 from sluice_core import LIVE_ALIAS
 from sluice_harness.description import ROOT
 from sluice_harness.ops.__main__ import main as sluice_ops
+from sluice_infra import stages
+from sluice_infra.stage_access import may_have_users
+from unit.sessions import ACTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,15 +58,16 @@ def code(page: Path) -> Iterator[str]:
     if page.suffix == ".sh":
         yield from text.replace("\\\n", " ").splitlines()
         return
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", text, flags=re.MULTILINE | re.DOTALL)
     for block in blocks:
         yield from block.replace("\\\n", " ").splitlines()
-    rest = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    rest = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
     yield from re.findall(r"`([^`]+)`", rest)
 
 
 # Pages with commands for the same shell.
-OTHERS = [ROOT / "docs" / name for name in ("configuring.md", "deploying.md", "releasing.md")]
+DEPLOYING = ROOT / "docs" / "deploying.md"
+OTHERS = [DEPLOYING, *(ROOT / "docs" / name for name in ("configuring.md", "releasing.md"))]
 EVERY_PAGE = pytest.mark.parametrize("page", [*PAGES, INDEX, SHELL, *OTHERS], ids=lambda page: page.name)
 
 
@@ -203,7 +208,7 @@ def test_the_shell_finds_a_stage_s_stacks(
         (tmp_path / "build" / "stages" / "me.json").write_text(json.dumps(told))
 
     # then its stacks are looked for by its name, where it is, by either version of the CLI
-    shown = 'echo "$NAMED $AWS_REGION $AWS_DEFAULT_REGION $AWS_ENDPOINT_URL"'
+    shown = 'echo "$NAMED $AWS_REGION $AWS_DEFAULT_REGION ${AWS_ENDPOINT_URL:-}"'
     assert said_by(f". {SHELL} me; {shown}", tmp_path, AWS_REGION="eu-central-1") == (
         f"{named} {region} {region} {endpoint}"
     )
@@ -221,7 +226,12 @@ def said_by(script: str, folder: Path, **environment: str) -> str:
     """What a shell says whose only AWS settings are these."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     done = subprocess.run(
-        ["bash", "-c", script], cwd=folder, env={**kept, **environment}, capture_output=True, text=True, check=True
+        ["bash", "-eu", "-o", "pipefail", "-c", script],
+        cwd=folder,
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stderr == ""
     return done.stdout.rstrip("\n")
@@ -277,6 +287,7 @@ def test_commands_see_all_of_a_stack(page: Path) -> None:
 @EVERY_PAGE
 def test_operator_s_commands_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for line in code(page):
+        assert "sluice-ops --" not in line, "the command comes first"
         if found := re.search(r"sluice-ops ((?:dlq|job|audit|trace)\b.*)", line):
             words = shlex.split(found[1])
             names = words[:2] if words[0] in {"dlq", "job"} else words[:1]
@@ -286,3 +297,31 @@ def test_operator_s_commands_exist(page: Path, capsys: pytest.CaptureFixture[str
             shown = capsys.readouterr().out
             for option in re.findall(r"--[a-z-]+", found[1]):
                 assert option in shown, line
+
+
+# --- what else deploying says
+
+
+def test_the_line_for_a_small_account_is_one() -> None:
+    (line,) = re.findall(r"```python\n(.*?)```", DEPLOYING.read_text(), flags=re.DOTALL)
+    made = eval(f"{{{line}}}", vars(stages))
+    assert made["ann"] == replace(
+        stages.stage_config("ann"),
+        processor_concurrency=2,
+        work_concurrency=2,
+        thresholds=stages.Thresholds(account_concurrency=10),
+    )
+
+
+def test_the_policy_has_what_the_commands_call() -> None:
+    (text,) = re.findall(r"```json\n(.*?)```", DEPLOYING.read_text(), flags=re.DOTALL)
+    granted: dict[str, Properties] = {}
+    for one in json.loads(text)["Statement"]:
+        actions = [one["Action"]] if isinstance(one["Action"], str) else one["Action"]
+        granted |= dict.fromkeys(actions, one)
+    assert {action for name in ("describe", "smoke") for action in ACTIONS[name]} < granted.keys()
+    assert not [action for action in granted if "*" in action]
+    # as the pipelines' own roles have it
+    (users,) = [one.to_statement_json() for one in may_have_users("any")]
+    tag = {"aws:ResourceTag/project": users["Condition"]["StringEquals"]["aws:ResourceTag/project"]}
+    assert granted["cognito-idp:AdminCreateUser"]["Condition"] == {"StringEquals": tag}

@@ -6,6 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sluice_harness import cdk_cli
+from sluice_harness.package import __main__ as command
 from sluice_harness.package import parametrize as module
 from sluice_harness.package.merge import PackageError, locate_code, merge
 from sluice_harness.package.parameters import PACKAGED_STAGE, Parameter, Place
@@ -167,6 +169,33 @@ def test_nothing_that_would_serve_a_parameter_is_an_error(tmp_path: Path) -> Non
     resources["Else"] = resources.pop("MailsOut")
     with pytest.raises(PackageError, match="Mail has nothing that is called Mails"):
         packaged(tmp_path, templates)
+
+
+@pytest.mark.parametrize("target", ["lambda", "host"])
+def test_a_package_says_where_its_functions_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], target: str
+) -> None:
+    # Given what is synthesized of the stage for a target
+    def synthesize(_: str, folder: Path, *, on_engine: bool) -> Path:
+        assert on_engine == (target == "host")
+        (folder / "code").mkdir(parents=True)
+        source = {"path": "code", "packaging": "zip"}
+        files = {"1": {"source": source, "destinations": {"2": {"objectKey": "1.zip"}}}}
+        (folder / "first.assets.json").write_text(json.dumps({"files": files}))
+        for name, template in stacks().items():
+            (folder / f"{name}.template.json").write_text(json.dumps(template))
+        return folder
+
+    monkeypatch.setattr(cdk_cli, "synthesize", synthesize)
+    monkeypatch.setattr(command, "as_sam", lambda template, _: template)
+    out = tmp_path / "dist"
+    monkeypatch.setattr("sys.argv", ["package", "--target", target, "--out", str(out)])
+
+    # When it is packaged, then the package and the command say which one it is
+    command.main()
+    told = (out / "VERSION").read_text().strip()
+    assert told.split()[1:] == [target]
+    assert f"version {told}: for " in capsys.readouterr().out
 
 
 def test_code_that_is_in_no_zip_is_named() -> None:

@@ -10,6 +10,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sluice_harness.local_stage import engine_api_url
 from sluice_harness.package.parameters import PARAMETERS
 from sluice_harness.yaml_text import dump
 
@@ -39,6 +40,7 @@ WHO = {"Account": "123456789012", "Arn": "arn:aws:iam::123456789012:user/ann"}
 NO_STACK = {"exit": 255, "error": "Stack with id sluice-acme does not exist\n"}
 REFUSED = "Failed to create the changeset: Reason: no such parameter value\n"
 BUCKET = "sluice-code-123456789012-eu-central-1"
+ENGINE = "http://127.0.0.1:4566"
 CLOSED = ("put-public-access-block", "put-bucket-encryption", "put-bucket-policy")
 
 
@@ -47,6 +49,7 @@ class Script:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.environment = {"AWS_REGION": "eu-central-1"}
         self.answers: dict[str, Any] = {
             "sts get-caller-identity": {"response": WHO},
             "cloudformation describe-stacks": NO_STACK,
@@ -56,27 +59,30 @@ class Script:
         parameters = {one.name: {"Description": one.description, **one.rules} for one in PARAMETERS}
         resource = {"Queue": {"Type": "AWS::SQS::Queue"}}
         (folder / "template.yaml").write_text(dump({"Parameters": parameters, "Resources": resource}))
+        (folder / "VERSION").write_text("1.2.3 lambda\n")
         (folder / "functions").mkdir()
         (folder / "functions" / "1.zip").touch()
         (folder / "bin").mkdir()
         (folder / "bin" / "aws").write_text(AWS)
         (folder / "bin" / "aws").chmod(0o755)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, yes: bool = True, stdin: int = subprocess.DEVNULL
+    ) -> subprocess.CompletedProcess[str]:
         (self._folder / "answers.json").write_text(json.dumps(self.answers))
         environment = {
             "PATH": f"{self._folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
             "ASKED": str(self._folder / "asked"),
             "ANSWERS": str(self._folder / "answers.json"),
-            "AWS_REGION": "eu-central-1",
+            **self.environment,
             "TMPDIR": str(self._folder),
         }
-        command = ["bash", str(self._folder / "deploy.sh"), "--stage", "acme", "--yes", *arguments]
+        command = ["bash", str(self._folder / "deploy.sh"), "--stage", "acme", *(["--yes"] if yes else [])]
         return subprocess.run(
-            command,
+            [*command, *arguments],
             cwd=self._folder,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             capture_output=True,
             text=True,
             check=False,
@@ -96,7 +102,8 @@ def script(tmp_path: Path) -> Script:
 
 def a_stack(status: str = "CREATE_COMPLETE", **parameters: str) -> dict[str, Any]:
     listed = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
-    outputs = [{"OutputKey": "ApiUrl", "OutputValue": "https://a/"}]
+    told = {"ApiUrl": "https://a/", "ApiId": "a1", "JobTable": "jobs"}
+    outputs = [{"OutputKey": key, "OutputValue": value} for key, value in told.items()]
     return {"response": {"Stacks": [{"StackStatus": status, "Parameters": listed, "Outputs": outputs}]}}
 
 
@@ -280,3 +287,85 @@ def test_nothing_but_the_outputs_is_left(script: Script, tmp_path: Path) -> None
     assert script.run().returncode == 0
     assert {path.name for path in tmp_path.iterdir()} - before == {"asked", "answers.json", "sluice-acme.json"}
     assert json.loads((tmp_path / "sluice-acme.json").read_text())["ApiUrl"] == "https://a/"
+
+
+# What is told of a stage
+
+
+def test_a_stage_is_told_as_json(script: Script, tmp_path: Path) -> None:
+    script.answers["cloudformation describe-stacks"] = a_stack(StageName="acme")
+    assert "ApiUrl\thttps://a/\n" in script.run().stdout
+    place = {"Stage": "acme", "Account": "123456789012", "Region": "eu-central-1"}
+    told = {"ApiId": "a1", "ApiUrl": "https://a/", "JobTable": "jobs"}
+    assert json.loads((tmp_path / "sluice-acme.json").read_text()) == {**place, **told}
+
+
+@pytest.mark.parametrize(
+    ("region", "left"), [("eu-central-1", False), ("eu-west-1", True)], ids=["its own", "another's"]
+)
+def test_with_the_stage_goes_what_told_of_it(script: Script, tmp_path: Path, region: str, left: bool) -> None:
+    # Given a stage, and what was written of it or of its namesake elsewhere
+    script.answers["cloudformation describe-stacks"] = a_stack(StageName="acme")
+    assert script.run("--outputs", "told.json").returncode == 0
+
+    # When it is deleted, then that is gone, or is left to whom it belongs
+    script.environment = {"AWS_REGION": region}
+    done = script.run("--outputs", "told.json", "--delete")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "told.json").exists() == left
+    assert script.run("--delete").returncode == 0  # and none need be there
+
+
+# On this machine, and not
+
+
+@pytest.mark.parametrize("endpoint", [f"{ENGINE}/", "http://localhost:4566"])
+def test_of_a_local_stage_the_api_s_address_is_told_that_answers(
+    script: Script, tmp_path: Path, endpoint: str
+) -> None:
+    script.environment["AWS_ENDPOINT_URL"] = endpoint
+    script.answers["cloudformation describe-stacks"] = a_stack(StageName="acme")
+    told = script.run().stdout
+    expected = f"{engine_api_url(endpoint.rstrip('/'), 'a1', 'acme')}/"
+    assert f"ApiUrl\t{expected}\n" in told
+    assert json.loads((tmp_path / "sluice-acme.json").read_text())["ApiUrl"] == expected
+
+
+def test_elsewhere_it_is_told_as_it_is(script: Script) -> None:
+    script.environment["AWS_ENDPOINT_URL"] = "https://localhost.example.com"
+    script.answers["cloudformation describe-stacks"] = a_stack(StageName="acme")
+    assert "ApiUrl\thttps://a/\n" in script.run().stdout
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "asked"),
+    [
+        ("", "Deploy acme? It costs money from then on [y/N] "),
+        (ENGINE, f"Deploy acme to {ENGINE}, on this machine? [y/N] "),
+    ],
+)
+def test_what_costs_money_is_asked_as_such(script: Script, endpoint: str, asked: str) -> None:
+    # Given somebody at a terminal who says no
+    script.environment["AWS_ENDPOINT_URL"] = endpoint
+    ours, its = os.openpty()
+    os.write(ours, b"n\n")
+
+    # When a stage is deployed, then they are asked, and nothing was changed
+    done = script.run(yes=False, stdin=its)
+    os.close(ours)
+    os.close(its)
+    assert done.stderr == f"{asked}error: nothing was changed\n"
+    assert script.asked("cloudformation deploy") == []
+
+
+@pytest.mark.parametrize(("endpoint", "deploys"), [("", False), (ENGINE, True)])
+def test_functions_for_this_machine_are_not_deployed_to_aws(
+    script: Script, tmp_path: Path, endpoint: str, deploys: bool
+) -> None:
+    (tmp_path / "VERSION").write_text("1.2.3 host\n")
+    script.environment["AWS_ENDPOINT_URL"] = endpoint
+    script.answers["cloudformation describe-stacks"] = a_stack(StageName="acme")
+    done = script.run()
+    assert bool(script.asked("cloudformation deploy")) == deploys
+    assert bool(script.asked("s3api")) == deploys
+    assert ("error: this package is for a local stage" in done.stderr) != deploys

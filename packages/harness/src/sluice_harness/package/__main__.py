@@ -21,6 +21,7 @@ from sluice_harness.package.sam import as_sam
 from sluice_harness.yaml_text import dump
 
 _FUNCTIONS = "functions"
+_TARGETS = {"lambda": "AWS (Lambda on arm64)", "host": "a local stage on this machine, and not AWS"}
 
 
 def main() -> None:
@@ -28,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="nox -s package --", description=__doc__)
     parser.add_argument(
         "--target",
-        choices=("lambda", "host"),
+        choices=tuple(_TARGETS),
         default="lambda",
         help="where the functions are to run: in AWS (arm64), or on a local stage on this machine",
     )
@@ -41,18 +42,28 @@ def main() -> None:
             assembly = cdk_cli.synthesize(
                 PACKAGED_STAGE, Path(scratch) / "cdk.out", on_engine=options.target == "host"
             )
-            write(assembly, out)
+            write(assembly, out, options.target)
     except CdkError as error:
         raise SystemExit(f"error: {cdk_cli.explain(str(error))}") from None
     except PackageError as error:
         raise SystemExit(f"error: {error}") from None
     for file in sorted(path for path in out.rglob("*") if path.is_file()):
         sys.stdout.write(f"{file.relative_to(out)}  {file.stat().st_size:,} bytes\n")
+    sys.stdout.write(f"version {(out / 'VERSION').read_text().strip()}: for {_TARGETS[options.target]}\n")
     sys.stdout.write(f"next: {out}/deploy.sh --help, or read {out}/README.md\n")
 
 
-def write(assembly: Path, out: Path) -> None:
+def write(assembly: Path, out: Path, target: str = "lambda") -> None:
     """Write the package of an assembly into a folder, in place of an older package there.
+
+    Parameters
+    ----------
+    assembly : Path
+        What was synthesized of the stage that is packaged.
+    out : Path
+        The folder.
+    target : str, optional
+        Where the assembly's functions run, "lambda" or "host"; VERSION tells it.
 
     Raises
     ------
@@ -76,7 +87,7 @@ def write(assembly: Path, out: Path) -> None:
         shutil.copyfile(Path(__file__).with_name("deploy.sh"), draft / "deploy.sh")
         (draft / "deploy.sh").chmod(0o755)
         shutil.copyfile(ROOT / "docs" / "package.md", draft / "README.md")
-        (draft / "VERSION").write_text(f"{version('sluice-harness')}\n")
+        (draft / "VERSION").write_text(f"{version('sluice-harness')} {target}\n")
         write_sums(draft)
         shutil.rmtree(out, ignore_errors=True)
         draft.rename(out)

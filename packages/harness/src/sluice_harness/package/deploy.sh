@@ -16,7 +16,7 @@ Deploys a stage of Sluice, brings it to what this package has, or deletes it.
   --bucket NAME          a bucket of your own for the functions' code; without one, sluice-code-ACCOUNT-REGION is
                          made, and set up at each run
   --outputs FILE         where to write what was deployed, as JSON (default: sluice-NAME.json)
-  --delete               delete the stage; what it holds stays, and how to delete that is printed
+  --delete               delete the stage and that file; what it holds stays, and how to delete that is printed
   --yes                  do not ask
   --help                 this text
 
@@ -54,6 +54,7 @@ main() {
   fi
   folder=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
   stack=sluice-$stage status=''
+  outputs=${outputs:-$stack.json}
   check_settings
   errors=$(mktemp) && trap 'rm -f "$errors"' EXIT
   check_aws
@@ -115,10 +116,20 @@ find_stack() {
   fi
 }
 
+# Whether AWS is played by a program on this machine.
+is_local() {
+  [[ ${AWS_ENDPOINT_URL:-} =~ ^https?://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?/?$ ]]
+}
+
 deploy_stage() {
-  outputs=${outputs:-$stack.json}
   echo "$stage: to be deployed to account $account, region $AWS_REGION, as the stack $stack"
-  confirm "Deploy $stage? It costs money from then on"
+  if is_local; then
+    confirm "Deploy $stage to $AWS_ENDPOINT_URL, on this machine?"
+  elif [[ $(<"$folder/VERSION") == *host ]]; then
+    fail "this package is for a local stage (VERSION); one for AWS: uvx nox -s package"
+  else
+    confirm "Deploy $stage? It costs money from then on"
+  fi
   if [[ -z $bucket ]]; then
     bucket=sluice-code-$account-$AWS_REGION
     make_bucket
@@ -186,14 +197,27 @@ explain() {
   again; a stack that was never there as a whole (ROLLBACK_COMPLETE) has to be deleted first: --delete"
 }
 
+heading() {
+  printf '{\n  "Stage": "%s",\n  "Account": "%s",\n  "Region": "%s",\n' "$stage" "$account" "$AWS_REGION"
+}
+
 write_outputs() {
-  local told
+  local told name value comma=''
   told=$(aws cloudformation describe-stacks --stack-name "$stack" --output text \
     --query 'sort_by(Stacks[0].Outputs, &OutputKey)[].[OutputKey, OutputValue]')
+  if is_local; then # where the host that CloudFormation names is not: ApiId comes before ApiUrl
+    told=$(awk -F '\t' -v OFS='\t' -v apis="${AWS_ENDPOINT_URL%/}/restapis" -v stage="$stage" '
+      $1 == "ApiId" { id = $2 }
+      $1 == "ApiUrl" { $2 = apis "/" id "/" stage "/_user_request_/" }
+      { print }' <<<"$told")
+  fi
   printf '%s\n' "$told"
   {
-    printf '{\n  "Stage": "%s",\n  "Account": "%s",\n  "Region": "%s"' "$stage" "$account" "$AWS_REGION"
-    while IFS=$'\t' read -r name value; do printf ',\n  "%s": "%s"' "$name" "$value"; done <<<"$told"
+    heading
+    while IFS=$'\t' read -r name value; do
+      printf '%s  "%s": "%s"' "$comma" "$name" "$value"
+      comma=$',\n'
+    done <<<"$told"
     printf '\n}\n'
   } >"$outputs"
   echo "written to $outputs"
@@ -208,6 +232,8 @@ delete_stage() {
   confirm "Delete $stage? Its jobs, results and users stay"
   aws cloudformation delete-stack --stack-name "$stack"
   aws cloudformation wait stack-delete-complete --stack-name "$stack"
+  # A file of the same name may tell of another account's stage.
+  if [[ $(head -n 4 "$outputs" 2>/dev/null) == "$(heading)" ]]; then rm "$outputs"; fi
   echo "$stack is gone. To delete what it held, for good:"
   while IFS=$'\t' read -r type id; do
     case $type in
