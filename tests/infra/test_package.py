@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -26,7 +27,6 @@ from sluice_infra.stages import TrafficShift, stage_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from infra.assemblies import Assembly
 
@@ -140,7 +140,7 @@ def test_the_sums_are_those_of_all_files(package: Path) -> None:
 
 
 def test_no_file_names_a_path_of_this_machine(package: Path) -> None:
-    paths = (str(ROOT).encode(), str(package.parent).encode(), b"/root/", b"/home/", b"/Users/")
+    paths = (str(ROOT).encode(), str(package.parent).encode(), f"{Path.home()}/".encode(), b"/home/", b"/Users/")
     told = {name: content for name, content in files(package).items() if not name.endswith(".zip")}
     assert [name for name, content in told.items() if any(path in content for path in paths)] == []
 
