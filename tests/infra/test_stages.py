@@ -36,6 +36,12 @@ def test_a_name_that_cannot_be_part_of_a_stack_s_is_refused(name: str) -> None:
         stage_config(name)
 
 
+@pytest.mark.parametrize("name", ["staging-ingestion", "prod-auth", "ann-observability"])
+def test_a_name_that_reads_like_another_stage_s_stack_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="name must be another: that is how a stack of a stage ends"):
+        stage_config(name)
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "wanted"),
     [

@@ -71,7 +71,6 @@ def may_inspect(stage: str) -> list[iam.PolicyStatement]:
         *_may_see_dashboards(stage),
         _on("*", "cloudwatch:DescribeAlarms", "cloudwatch:DescribeAlarmHistory"),
         _on("*", "lambda:ListEventSourceMappings", "xray:BatchGetTraces"),
-        # Of a personal stage `STAGE-ingestion`, too, if there ever is one.
         _on(_arn("lambda", f"function:sluice-{stage}-ingestion-*"), "lambda:GetFunctionConfiguration"),
         _on(gateway, "apigateway:GET"),
         _on(f"{gateway}/*/stages/{stage}", "apigateway:GET"),

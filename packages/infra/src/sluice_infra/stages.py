@@ -186,6 +186,9 @@ class StageConfig:
         """Yield each setting that can be wrong, whether it is right, and what it may be."""
         is_name = bool(re.fullmatch(r"[a-z][a-z0-9-]{0,18}[a-z0-9]|[a-z]", self.name))
         yield "name", is_name, "1 to 20 lower-case letters, digits and hyphens, a letter first, no hyphen last"
+        # Names of stacks and of what is in them would begin as another stage's do, and grants go by that.
+        is_apart = not self.name.endswith(("-auth", "-ingestion", "-observability"))
+        yield "name", is_apart, "another: that is how a stack of a stage ends"
         for setting in ("processor_concurrency", "work_concurrency"):
             yield setting, 2 <= getattr(self, setting) <= 1_000, "2-1,000"  # noqa: PLR2004 - MaximumConcurrency's
         for setting in ("memory_mib", "work_memory_mib"):
