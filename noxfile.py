@@ -184,8 +184,9 @@ def lock(session: nox.Session) -> None:
     groups = [part for name in ("test", "lint", "typecheck", "loadtest") for part in ("--group", name)]
     session.run(*compile_, *projects, *groups, "--output-file", "requirements/dev.txt", external=True)
     # What is shipped is what was tested: the same versions.
-    shipped = ["--constraints", "requirements/dev.txt", "--output-file", "requirements/lambda.txt"]
-    session.run(*compile_, "packages/handlers/pyproject.toml", *shipped, external=True)
+    for package, name in (("handlers", "lambda"), ("core", "container")):
+        shipped = ["--constraints", "requirements/dev.txt", "--output-file", f"requirements/{name}.txt"]
+        session.run(*compile_, f"packages/{package}/pyproject.toml", *shipped, external=True)
 
 
 @nox.session(default=False)
@@ -194,7 +195,7 @@ def audit(session: nox.Session) -> None:
     _install(session)
     # Strict: what could not be looked up counts as a finding, not as clean.
     look_up = [*_PIP_AUDIT, "--strict", "--disable-pip", "--require-hashes", "--progress-spinner", "off"]
-    locks = [part for lock in ("lambda", "dev") for part in ("--requirement", f"requirements/{lock}.txt")]
+    locks = [part for lock in ("lambda", "container", "dev") for part in ("--requirement", f"requirements/{lock}.txt")]
     session.run(_UV, *look_up, *locks, external=True)
     for package in ("infra", "harness"):
         with session.chdir(f"packages/{package}"):

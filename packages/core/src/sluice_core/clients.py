@@ -17,10 +17,14 @@ from botocore.handlers import add_expect_header
 
 if TYPE_CHECKING:
     from botocore.session import Session
+    from mypy_boto3_batch import BatchClient
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_ecs import ECSClient
     from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_stepfunctions import SFNClient
     from mypy_boto3_sts import STSClient
 
 # botocore would put its own name together anew for each call: a seventh of a put's CPU.
@@ -32,6 +36,8 @@ _QUICK = Config(
     retries={"mode": "standard", "total_max_attempts": 4},
     user_agent=_USER_AGENT,
 )
+# Starting a container may take its service some seconds, and so may an answer about a hundred.
+_SLOW = _QUICK.merge(Config(read_timeout=10))
 # The default CRC32 costs a quarter of a put's CPU, and TLS and S3's own checks guard the body already.
 S3_CONFIG = Config(
     connect_timeout=2,
@@ -80,6 +86,30 @@ def sqs() -> SQSClient:
 def events() -> EventBridgeClient:
     """Return a client of EventBridge."""
     client: EventBridgeClient = _client("events", _QUICK)
+    return client
+
+
+def stepfunctions() -> SFNClient:
+    """Return a client of Step Functions."""
+    client: SFNClient = _client("stepfunctions", _QUICK)
+    return client
+
+
+def batch() -> BatchClient:
+    """Return a client of AWS Batch."""
+    client: BatchClient = _client("batch", _SLOW)
+    return client
+
+
+def ecs() -> ECSClient:
+    """Return a client of ECS."""
+    client: ECSClient = _client("ecs", _SLOW)
+    return client
+
+
+def lambda_() -> LambdaClient:
+    """Return a client of Lambda."""
+    client: LambdaClient = _client("lambda", _QUICK)
     return client
 
 

@@ -1,29 +1,69 @@
-"""The executor port: the only way work begins.
+"""The executor port: the only way work begins, and how what does it says that it has ended.
 
-The default executor hands jobs to the work queue, whose consumer is the batch simulator.
+``lambda`` is the default: a work queue whose messages invoke the batch simulator. The others are *external*: what
+they start outlives a Lambda, is known by a handle, and says by an event that it has ended. Jobs wait for each of
+them in a work queue of its own, from which the starter takes no more than there is room for.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from typing import TYPE_CHECKING, Any, Protocol
-
-from sluice_core.jobs import JobKey, Submission
-from sluice_core.requests import InvalidRequest, MalformedMessage
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
+    from sluice_core.jobs import JobError, JobKey, StoredResult, Submission
 
-# SendMessageBatch: ten entries, 1 MiB in all (Amazon SQS, "Quotas related to messages").
-_BATCH_ENTRIES = 10
-_BATCH_BYTES = 1_048_576
-# What a JSON string may hold and an SQS message may not (SendMessage, "MessageBody"): escaped like control
-# characters, lest one client's half of a surrogate pair fail the whole batch.
-_UNSENDABLE = re.compile("[\ud800-\udfff\ufffe\uffff]")
+LAMBDA, STEP_FUNCTIONS, BATCH, ECS = "lambda", "stepfunctions", "batch", "ecs"
+EXTERNAL = (STEP_FUNCTIONS, BATCH, ECS)
+# A job is started so often before it is given up: as often as a message of `lambda` is received.
+MAX_STARTS = 5
+# Why we stop an execution ourselves, in the service's own records.
+CANCELLED, TIMED_OUT = "sluice: the job has ended", "sluice: timed out"
+
+_FORM = "expected 'job-type=executor', entries separated by commas"
+_ENTRY = re.compile(r"\s*([a-z0-9][a-z0-9-]{0,63})\s*=\s*(\w+)\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A job's work has begun, or waits where it will.
+
+    Attributes
+    ----------
+    handle : str
+        By which the executor knows it: a message's id, an execution's ARN, a job's id, a task's ARN.
+
+    """
+
+    handle: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A job can never be started; the error is for its client."""
+
+    error: JobError
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A job was not started, or is not known to be; it may be tried again.
+
+    Attributes
+    ----------
+    reason : str
+        The service's error code or the error's class, for a log line; never its text.
+
+    """
+
+    reason: str
+
+
+StartResult = Started | Refused | Retry
 
 
 class Executor(Protocol):
@@ -40,110 +80,109 @@ class Executor(Protocol):
         """
         ...
 
-    def start(self, submissions: Sequence[Submission]) -> set[JobKey]:
-        """Start each job and return the keys of those that did not start and may be tried again."""
-        ...
-
-
-class WorkQueueExecutor:
-    """The ``lambda`` executor: one message a job on the work queue.
-
-    The message group is the owner, so that SQS's fair queues keep one busy owner from delaying the rest.
-    """
-
-    def __init__(self, sqs: SQSClient, queue_url: str) -> None:
-        self._sqs = sqs
-        self._queue_url = queue_url
-
-    def check(self, submission: Submission) -> None:
-        """Refuse a job whose message is larger than SQS takes: the request fitted, but its form is another.
-
-        Raises
-        ------
-        InvalidRequest
-            The message is too large.
-
-        """
-        if len(_message(submission).encode()) > _BATCH_BYTES:
-            raise InvalidRequest(submission, "the parameters are too large to be queued")
-
-    def start(self, submissions: Sequence[Submission]) -> set[JobKey]:
-        """Enqueue each job; the keys returned are of those that SQS refused.
+    def start(self, submissions: Sequence[Submission]) -> list[StartResult]:
+        """Start each job and say, in order, what became of it.
 
         Raises
         ------
         botocore.exceptions.ClientError
-            The whole call failed; nothing of it is known to be queued.
+            For what no retry mends, such as a missing grant; nothing of the rest is known.
 
         """
-        refused: set[JobKey] = set()
-        for batch in _within_limits([(one, _message(one)) for one in submissions]):
-            answer = self._sqs.send_message_batch(
-                QueueUrl=self._queue_url, Entries=[_entry(n, *one) for n, one in enumerate(batch)]
-            )
-            refused.update(batch[int(failure["Id"])][0].key for failure in answer.get("Failed", []))
-        return refused
+        ...
+
+    def stop(self, handle: str, reason: str) -> None:
+        """Stop what was started, if it still runs.
+
+        Raises
+        ------
+        botocore.exceptions.ClientError
+            The service refused; it may run on.
+
+        """
+        ...
 
 
-def read_work_message(body: str, trace_header: str = "") -> Submission:
-    """Return the job in a work-queue message, and with it the trace that the message carries beside its body.
+class ExecutionState(Enum):
+    """How an execution stands, in the words of none of the services."""
+
+    OPEN = "open"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"  # for good: the error says why
+    TIMED_OUT = "timed out"
+    STOPPED = "stopped"  # by somebody who had a reason
+    LOST = "lost"  # its host, or it crashed, or it never came up: another start may do better
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What a service says of one execution.
+
+    Attributes
+    ----------
+    start_token : str
+        The start that it came of: of a job that was started again it tells the executions apart.
+    error : JobError, optional
+        Why it failed, in words for the job's client.
+    result : StoredResult, optional
+        What a workflow made. A container puts its result on record itself.
+    gave_up : bool
+        Whether the work itself asked for another try, and nothing was lost.
+
+    """
+
+    key: JobKey
+    start_token: str
+    handle: str
+    state: ExecutionState
+    error: JobError | None = None
+    result: StoredResult | None = None
+    gave_up: bool = False
+
+
+class ExternalExecutor(Executor, Protocol):
+    """An executor whose work outlives a Lambda."""
+
+    def look(self, handles: Sequence[str]) -> Mapping[str, Execution | None]:
+        """Ask how executions stand; None for those that the service does not know (any more).
+
+        Raises
+        ------
+        botocore.exceptions.ClientError
+            The service refused; ask again later.
+
+        """
+        ...
+
+
+def parse_executors(setting: str) -> dict[str, str]:
+    """Return which executor runs a job type, of those types that a setting names; ``lambda`` runs the others.
+
+    Parameters
+    ----------
+    setting : str
+        ``job-type=executor`` entries, separated by commas; may be empty.
 
     Raises
     ------
-    MalformedMessage
-        The message was not written by `WorkQueueExecutor`.
+    ValueError
+        An entry has another form, names an executor that there is not, or repeats a job type.
+
+    Examples
+    --------
+    >>> parse_executors("report=batch, video=ecs")
+    {'report': 'batch', 'video': 'ecs'}
 
     """
-    try:
-        message = json.loads(body)
-        return Submission(
-            key=JobKey(message["owner"], message["jobId"]),
-            job_type=message["jobType"],
-            parameters=message["parameters"],
-            submitted_at=int(message["submittedAt"]),
-            is_again="again" in message,
-            trace_header=trace_header,
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise MalformedMessage("not a work message of this version") from error
-
-
-def _entry(number: int, submission: Submission, message: str) -> SendMessageBatchRequestEntryTypeDef:
-    entry: SendMessageBatchRequestEntryTypeDef = {
-        "Id": str(number),
-        "MessageBody": message,
-        "MessageGroupId": submission.key.owner,
-    }
-    if submission.trace_header:
-        # The job's own: by itself the SDK would send the invocation's, which is another's or nobody's.
-        header = {"DataType": "String", "StringValue": submission.trace_header}
-        entry["MessageSystemAttributes"] = {"AWSTraceHeader": header}  # type: ignore[dict-item]
-    return entry
-
-
-def _message(submission: Submission) -> str:
-    message: Mapping[str, Any] = {
-        "owner": submission.key.owner,
-        "jobId": submission.key.job_id,
-        "jobType": submission.job_type,
-        "parameters": submission.parameters,
-        "submittedAt": submission.submitted_at,
-        **({"again": True} if submission.is_again else {}),
-    }
-    text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
-    return _UNSENDABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def _within_limits(messages: Sequence[tuple[Submission, str]]) -> Iterator[list[tuple[Submission, str]]]:
-    """Cut into batches that SQS accepts, by number and by size."""
-    batch: list[tuple[Submission, str]] = []
-    size = 0
-    for submission, message in messages:
-        length = len(message.encode())
-        if batch and (len(batch) == _BATCH_ENTRIES or size + length > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append((submission, message))
-        size += length
-    if batch:
-        yield batch
+    executors: dict[str, str] = {}
+    for entry in filter(None, (part.strip() for part in setting.split(","))):
+        found = _ENTRY.fullmatch(entry)
+        if not found:
+            raise ValueError(f"executor {entry!r}: {_FORM}")
+        job_type, executor = found.groups()
+        if executor not in (LAMBDA, *EXTERNAL):
+            raise ValueError(f"executor {entry!r}: there are {', '.join((LAMBDA, *EXTERNAL))}")
+        if job_type in executors:
+            raise ValueError(f"the executor of {job_type!r} is named twice")
+        executors[job_type] = executor
+    return executors

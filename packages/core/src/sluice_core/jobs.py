@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from sluice_core.callers import owner_tag
+from sluice_core.executors import LAMBDA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,6 +108,10 @@ class Submission:
         Whether its message took the place of another, so that the job may have been begun.
     trace_header : str
         The X-Ray trace that its request began, as the queues carry it; empty without one.
+    executor : str
+        Which one its job type goes to.
+    start_token : str
+        Of an external executor: the start that is to be made; in a message, the one whose place that takes.
 
     """
 
@@ -117,6 +122,8 @@ class Submission:
     request_id: str = ""
     is_again: bool = False
     trace_header: str = field(default="", compare=False)
+    executor: str = field(default=LAMBDA, compare=False)
+    start_token: str = field(default="", compare=False)
 
     @property
     def digest(self) -> str:
@@ -145,6 +152,18 @@ class Job:
         Until when no sweeper ends it: it is held while it is brought back.
     expires_at : int
         When its row may vanish, in epoch seconds.
+    executor : str
+        Which one runs it, or is to; empty on rows from before there was a choice.
+    handle : str
+        By which that one knows it: an execution's ARN, a job's id, a task's ARN, an invocation's request id.
+    start_token : str
+        Of an external executor: names its last start.
+    starts : int
+        How often an external executor was asked to start it.
+    executing : str
+        The external executor with which its last start is not yet closed; empty if there is none.
+    executing_since : int or None
+        When that start began.
 
     """
 
@@ -165,6 +184,12 @@ class Job:
     # How its row is kept is no part of what the job is.
     held_until: int = field(default=0, compare=False)
     expires_at: int = field(default=0, compare=False)
+    executor: str = ""
+    handle: str = ""
+    start_token: str = ""
+    starts: int = 0
+    executing: str = ""
+    executing_since: int | None = None
 
 
 def is_job_id(text: str) -> bool:

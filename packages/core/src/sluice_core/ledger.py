@@ -2,22 +2,7 @@
 
 No two actors can both win a change, so deliveries may repeat and functions may die anywhere. Jobs come in
 batches, so writes go in batches: one BatchExecuteStatement carries up to 25 conditional writes, each with an
-outcome of its own, at the price of plain writes. `CHANGES` is the whole protocol.
-
-========  =================================================  ============================================
-change    holds only if                                      afterwards
-========  =================================================  ============================================
-record    there is no such job                               SUBMITTED (or its end, if it never can run)
-claim     SUBMITTED or RUNNING, and no lease holds           RUNNING, my attempt, lease set, hold ended
-renew     RUNNING, my attempt                                the lease ends later
-complete  RUNNING, my attempt                                COMPLETED, result
-fail      RUNNING, my attempt                                FAILED, error
-release   RUNNING, my attempt                                SUBMITTED, to be claimed again
-cancel    SUBMITTED or RUNNING                               CANCELLED
-abort     SUBMITTED or RUNNING                               FAILED, error
-expire    SUBMITTED or RUNNING, no lease holds, not held     FAILED, error
-reopen    FAILED, at the very time I saw                     SUBMITTED, held, its failure in the history
-========  =================================================  ============================================
+outcome of its own, at the price of plain writes. `sluice_core.changes` is the whole protocol.
 
 An answer may be lost although the write was done, and the SDK then tries again and is refused. A refusal whose
 row shows this very write counts as written.
@@ -26,7 +11,6 @@ row shows this very write counts as written.
 from __future__ import annotations
 
 import random
-import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,9 +19,20 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from sluice_core.changes import CHANGES
 from sluice_core.clients import is_transient
 from sluice_core.jobs import EarlierEnd, Job, JobError, JobKey, JobStatus, StoredResult, Submission
-from sluice_core.rows import conflict_text, error_map, history_list, new_row, number, read_row, result_map, string
+from sluice_core.rows import (
+    EXECUTION_INDEX,
+    conflict_text,
+    error_map,
+    history_list,
+    new_row,
+    number,
+    read_row,
+    result_map,
+    string,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -52,60 +47,6 @@ _BATCH_KEYS = 100  # BatchGetItem, ibid.
 _MOST_PAUSES = 5
 # A row keeps this many conflicts; whoever repeats a token more often has seen one by then.
 _CONFLICTS_KEPT = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One kind of conditional write; ``:name`` stands for a parameter."""
-
-    sets: tuple[str, ...]
-    conditions: tuple[str, ...]
-
-    def statement(self, table: str) -> tuple[str, list[str]]:
-        """Return the PartiQL text and the names of its parameters in order."""
-        conditions = ('"jobKey" = :key', *self.conditions)
-        text = f'UPDATE "{table}" {" ".join(self.sets)} WHERE {" AND ".join(conditions)}'
-        return re.sub(r":\w+", "?", text), re.findall(r":(\w+)", text)
-
-
-_OPEN = "\"status\" IN ['SUBMITTED', 'RUNNING']"
-_FREE = '"leaseUntil" < :now'
-_MINE = ("\"status\" = 'RUNNING'", '"attempt" = :attempt')
-CHANGES: dict[str, Change] = {
-    "claim": Change(
-        (
-            "SET \"status\" = 'RUNNING'",
-            'SET "attempt" = :attempt',
-            'SET "attempts" = "attempts" + 1',
-            'SET "leaseUntil" = :leaseUntil',
-            'SET "startedAt" = :now',
-            'SET "heldUntil" = 0',
-        ),
-        (_OPEN, _FREE),
-    ),
-    "renew": Change(('SET "leaseUntil" = :leaseUntil',), _MINE),
-    "complete": Change(("SET \"status\" = 'COMPLETED'", 'SET "endedAt" = :now', 'SET "result" = :result'), _MINE),
-    "fail": Change(("SET \"status\" = 'FAILED'", 'SET "endedAt" = :now', 'SET "error" = :error'), _MINE),
-    "release": Change(("SET \"status\" = 'SUBMITTED'", 'SET "leaseUntil" = 0'), _MINE),
-    "cancel": Change(("SET \"status\" = 'CANCELLED'", 'SET "endedAt" = :now'), (_OPEN,)),
-    "abort": Change(("SET \"status\" = 'FAILED'", 'SET "endedAt" = :now', 'SET "error" = :error'), (_OPEN,)),
-    "expire": Change(
-        ("SET \"status\" = 'FAILED'", 'SET "endedAt" = :now', 'SET "error" = :error'),
-        (_OPEN, _FREE, '"heldUntil" < :now'),
-    ),
-    "reopen": Change(
-        (
-            "SET \"status\" = 'SUBMITTED'",
-            'SET "leaseUntil" = 0',
-            'SET "heldUntil" = :heldUntil',
-            'SET "history" = :history',
-            'REMOVE "attempt"',
-            'REMOVE "endedAt"',
-            'REMOVE "error"',
-        ),
-        ("\"status\" = 'FAILED'", '"endedAt" = :seen'),
-    ),
-}
 
 
 class Outcome(Enum):
@@ -142,6 +83,23 @@ class Attempt:
     token: str
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start of a job by an external executor.
+
+    Attributes
+    ----------
+    after : str
+        The token of the start whose place it takes; empty for a job's first.
+
+    """
+
+    key: JobKey
+    token: str
+    executor: str
+    after: str = ""
+
+
 class JobLedger:
     """The job table's one writer.
 
@@ -166,9 +124,11 @@ class JobLedger:
         """Enter new jobs as SUBMITTED. A refusal is a duplicate; its row is read back for the caller."""
         return self._insert([new_row(one, self._retention_s) for one in submissions], submissions)
 
-    def claim(self, attempts: Sequence[Attempt], now_ms: int, lease_until_ms: int) -> list[Write]:
-        """Take jobs to work on until the lease lapses."""
-        values = {"now": number(now_ms), "leaseUntil": number(lease_until_ms)}
+    def claim(
+        self, attempts: Sequence[Attempt], now_ms: int, lease_until_ms: int, handle: str = ""
+    ) -> list[Write]:
+        """Take jobs to work on in this invocation, whose request id is the handle, until the lease lapses."""
+        values = {"now": number(now_ms), "leaseUntil": number(lease_until_ms), "handle": string(handle)}
         return self._as_attempt("claim", [(one, values) for one in attempts], JobStatus.RUNNING)
 
     def complete(self, done: Sequence[tuple[Attempt, StoredResult]], now_ms: int) -> list[Write]:
@@ -257,13 +217,57 @@ class JobLedger:
                 },
             )
 
+    # What happens to jobs of an external executor
+
+    def begin(self, starts: Sequence[Start], now_ms: int) -> list[Write]:
+        """Note that jobs are about to be started; a refusal shows the row, maybe with another start."""
+        now = {"now": number(now_ms)}
+        values = [{**_of_start(one), "after": string(one.after), **now} for one in starts]
+        return [
+            _recognised(write, lambda job, one=one: job.start_token == one.token)  # type: ignore[misc]
+            for one, write in zip(starts, self._change("begin", values), strict=True)
+        ]
+
+    def note_handles(self, started: Sequence[tuple[Start, str]]) -> list[Write]:
+        """Note by which handles the executor knows what it has started."""
+        return self._change("note", [{**_of_start(one), "handle": string(handle)} for one, handle in started])
+
+    def claim_started(self, attempt: Attempt, start_token: str, now_ms: int, lease_until_ms: int) -> Write:
+        """Take a job to work on as what was started for it."""
+        until = {"now": number(now_ms), "leaseUntil": number(lease_until_ms)}
+        values = {"startToken": string(start_token), **until}
+        [write] = self._as_attempt("claim_started", [(attempt, values)], JobStatus.RUNNING)
+        return write
+
+    def fail_started(self, failed: Sequence[tuple[Start, JobError]], now_ms: int) -> list[Write]:
+        """End jobs whose start, or whose execution, has failed and which nobody works on."""
+        values = [{**_of_start(one), "now": number(now_ms), "error": error_map(error)} for one, error in failed]
+        return [
+            _recognised(write, lambda job, error=error: job.error == error and job.ended_at == now_ms)  # type: ignore[misc]
+            for (_, error), write in zip(failed, self._change("fail_started", values), strict=True)
+        ]
+
+    def close(self, starts: Sequence[Start]) -> list[Write]:
+        """Note that executions are over; only one caller's write is written."""
+        return self._change("close", [_of_start(one) for one in starts])
+
+    def executing(self, executor: str) -> dict[JobKey, int]:
+        """Return the jobs whose executions are not closed, and since when, oldest first; may lag by a second."""
+        pages = self._dynamodb.get_paginator("query").paginate(
+            TableName=self._table,
+            IndexName=EXECUTION_INDEX,
+            KeyConditionExpression="executing = :executor",
+            ExpressionAttributeValues={":executor": string(executor)},
+        )
+        items = (item for page in pages for item in page["Items"])
+        return {JobKey(*item["jobKey"]["S"].split("#", 1)): int(item["executingSince"]["N"]) for item in items}
+
     # Reading
 
     def get(self, key: JobKey) -> Job | None:
         """Read one job, consistently."""
-        answer = self._dynamodb.get_item(
-            TableName=self._table, Key={"jobKey": string(str(key))}, ConsistentRead=True
-        )
+        row = {"jobKey": string(str(key))}
+        answer = self._dynamodb.get_item(TableName=self._table, Key=row, ConsistentRead=True)
         return read_row(answer["Item"]) if "Item" in answer else None
 
     def get_many(self, keys: Iterable[JobKey], *, consistent: bool = False) -> dict[JobKey, Job]:
@@ -360,6 +364,11 @@ def _pause(throttled: int) -> None:
         error = {"Code": "ThrottlingException", "Message": "keys were left unprocessed again and again"}
         raise ClientError({"Error": error}, "BatchGetItem")  # type: ignore[typeddict-item]
     time.sleep(random.uniform(0, 0.05 * 2**throttled))  # noqa: S311 - jitter
+
+
+def _of_start(start: Start) -> dict[str, Any]:
+    of_it = {"key": str(start.key), "startToken": start.token, "executor": start.executor}
+    return {name: string(value) for name, value in of_it.items()}
 
 
 def _write(response: BatchStatementResponseTypeDef) -> Write:

@@ -4,7 +4,7 @@ Handlers emit from it, alarms and dashboards refer to it, and tests hold all thr
 are ``Stage`` and ``JobType`` only; ids never become dimensions, where each value would be a metric of its own at
 USD 0.30 a month. What has a job type is there twice: by type, for looking, and over all types, for alarms, which
 cannot add up series that they do not know. What the load generator's clients measure has the dimension ``Source``
-in its place.
+in its place, and what counts executions ``Executor``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ NAMESPACE = "Sluice"
 STAGE = "Stage"
 JOB_TYPE = "JobType"
 SOURCE = "Source"
+EXECUTOR = "Executor"
 CLIENT = "client"
 
 
@@ -37,6 +38,8 @@ class Metric:
         Whether it is there by job type as well as for the stage as a whole.
     by_client : bool
         Whether the load generator sends it, from what its clients see, and no function does.
+    by_executor : bool
+        Whether it is there by external executor, and not for the stage as a whole.
 
     """
 
@@ -45,12 +48,15 @@ class Metric:
     meaning: str
     by_job_type: bool = False
     by_client: bool = False
+    by_executor: bool = False
 
     @property
     def dimension_sets(self) -> tuple[tuple[str, ...], ...]:
         """The sets of dimensions under which it is there."""
         if self.by_client:
             return ((STAGE, SOURCE),)
+        if self.by_executor:
+            return ((STAGE, EXECUTOR),)
         return ((STAGE,), (STAGE, JOB_TYPE)) if self.by_job_type else ((STAGE,),)
 
 
@@ -89,6 +95,17 @@ JOBS_FAILED_RETRIES_EXHAUSTED = _job_count("JobsFailedRetriesExhausted", "jobs t
 JOBS_FAILED_WORKER_LOST = _job_count("JobsFailedWorkerLost", "jobs whose workers died, the last one too")
 JOBS_FAILED_NOT_PROCESSED = _job_count("JobsFailedNotProcessed", "requests that could not be processed")
 
+JOBS_FAILED_TIMED_OUT = _job_count("JobsFailedTimedOut", "jobs whose work took longer than it may")
+JOBS_FAILED_STOPPED = _job_count("JobsFailedStopped", "jobs whose execution somebody stopped")
+JOBS_FAILED_NOT_STARTED = _job_count("JobsFailedNotStarted", "jobs that their executor refused to start")
+
+EXECUTIONS_RUNNING = Metric(
+    "ExecutionsRunning", Unit.COUNT, "executions that hold one of their executor's slots", by_executor=True
+)
+EXECUTIONS_NOT_STARTED = _count("ExecutionsNotStarted", "starts that an external executor put off")
+COMPLETIONS_DROPPED = _count("CompletionsDropped", "ends of executions of unknown jobs, or of older starts")
+COMPLETIONS_RECONCILED = _count("CompletionsReconciled", "ends that were found by asking: no event had come")
+
 BATCH_ITEM_FAILURES = _count("BatchItemFailures", "messages and stream records reported back as failed")
 REQUEST_AGE_OF_FIRST_ATTEMPT = _job_time(
     "RequestAgeOfFirstAttempt", "from a request's arrival in its queue to its first receive"
@@ -122,6 +139,9 @@ _FAILURES = {
     "RETRIES_EXHAUSTED": JOBS_FAILED_RETRIES_EXHAUSTED,
     "WORKER_LOST": JOBS_FAILED_WORKER_LOST,
     "NOT_PROCESSED": JOBS_FAILED_NOT_PROCESSED,
+    "TIMED_OUT": JOBS_FAILED_TIMED_OUT,
+    "STOPPED": JOBS_FAILED_STOPPED,
+    "NOT_STARTED": JOBS_FAILED_NOT_STARTED,
 }
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 LIST_INDEX = "byOwner"
 # One owner's listing is spread over this many index partitions (1,000 writes/s each).
 LIST_SHARDS = 4
+# Sparse: only rows whose execution is not yet closed are in it.
+EXECUTION_INDEX = "byExecution"
 
 
 def string(value: str) -> dict[str, str]:
@@ -69,6 +71,10 @@ def new_row(submission: Submission, retention_s: int) -> dict[str, Any]:
         # Free, and never kept from the sweeper: both lie in the past.
         "leaseUntil": number(0),
         "heldUntil": number(0),
+        "executor": string(submission.executor),
+        # Not yet started by an external executor: the first start takes the place of none.
+        "startToken": string(""),
+        "starts": number(0),
         "expiresAt": number(submission.submitted_at // 1000 + retention_s),
     }
 
@@ -98,6 +104,12 @@ def read_row(item: Mapping[str, Any]) -> Job:
         ),
         held_until=_optional_int(item, "heldUntil") or 0,
         expires_at=int(item["expiresAt"]["N"]),
+        executor=_optional_text(item, "executor"),
+        handle=_optional_text(item, "handle"),
+        start_token=_optional_text(item, "startToken"),
+        starts=_optional_int(item, "starts") or 0,
+        executing=_optional_text(item, "executing"),
+        executing_since=_optional_int(item, "executingSince"),
     )
 
 
@@ -117,3 +129,7 @@ def _error(attribute: Mapping[str, Any]) -> JobError:
 
 def _optional_int(item: Mapping[str, Any], name: str) -> int | None:
     return int(item[name]["N"]) if name in item else None
+
+
+def _optional_text(item: Mapping[str, Any], name: str) -> str:
+    return str(item[name]["S"]) if name in item else ""

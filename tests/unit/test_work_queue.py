@@ -1,24 +1,36 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ConnectTimeoutError
 from moto import mock_aws
-from sluice_core.executors import WorkQueueExecutor, read_work_message
+from sluice_core.executors import Retry, Started
 from sluice_core.jobs import JobKey, Submission
 from sluice_core.requests import InvalidRequest, MalformedMessage
+from sluice_core.work_queue import WorkQueueExecutor, read_work_message
 from unit.lambda_events import ANN, BEN, job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from mypy_boto3_sqs import SQSClient
+    from sluice_core.executors import StartResult
     from unit.resources import WorkQueue
 
 MIB = 1_048_576
+
+
+def put_off(results: Sequence[StartResult]) -> list[int]:
+    """Return which of the jobs were not started; the others have a message each."""
+    handles = [one.handle for one in results if isinstance(one, Started)]
+    assert all(handles)
+    assert len(set(handles)) == len(handles)
+    return [n for n, one in enumerate(results) if isinstance(one, Retry)]
 
 
 @pytest.fixture
@@ -72,7 +84,7 @@ def test_a_job_survives_the_queue_as_it_was(
 
     # When it is started
     executor.check(submission)
-    assert executor.start([submission]) == set()
+    assert put_off(executor.start([submission])) == []
 
     # Then the queue holds just that
     [message] = work_queue.receive()
@@ -91,7 +103,7 @@ def test_messages_are_grouped_by_owner_so_that_queues_are_fair(
 
 
 def test_nothing_to_start(executor: WorkQueueExecutor, work_queue: WorkQueue) -> None:
-    assert executor.start([]) == set()
+    assert executor.start([]) == []
     assert work_queue.receive() == []
 
 
@@ -100,9 +112,10 @@ def test_many_jobs_go_in_calls_of_ten(moto_sqs: SQSClient, count: int) -> None:
     # moto refuses a batch of more than ten, as SQS does
     url = moto_sqs.create_queue(QueueName="work")["QueueUrl"]
 
-    refused = WorkQueueExecutor(moto_sqs, url).start([job(f"job-{n}") for n in range(count)])
+    results = WorkQueueExecutor(moto_sqs, url).start([job(f"job-{n}") for n in range(count)])
 
-    assert refused == set()
+    assert put_off(results) == []
+    assert len(results) == count
     assert _depth(moto_sqs, url) == count
 
 
@@ -110,13 +123,13 @@ def test_large_jobs_go_in_calls_of_a_mebibyte(executor: WorkQueueExecutor, work_
     # Given jobs of which two, and then three, fill a call to the very byte
     jobs = [sized(n, size) for n, size in enumerate([MIB // 2, MIB // 2, MIB // 4, MIB // 4, MIB // 2, 1000])]
 
-    assert executor.start(jobs) == set()
+    assert put_off(executor.start(jobs)) == []
 
     assert work_queue.job_ids() == [one.key.job_id for one in jobs]
 
 
 def test_a_byte_too_many_begins_another_call(executor: WorkQueueExecutor, work_queue: WorkQueue) -> None:
-    assert executor.start([sized(0, MIB // 2), sized(1, MIB // 2 + 1)]) == set()
+    assert put_off(executor.start([sized(0, MIB // 2), sized(1, MIB // 2 + 1)])) == []
 
     assert len(work_queue.receive()) == 2
 
@@ -126,7 +139,7 @@ def test_size_is_counted_in_bytes_and_not_in_characters(
 ) -> None:
     wide = [job(f"wide-{n}", text="東" * (MIB // 6 + 1000)) for n in range(2)]
 
-    assert executor.start(wide) == set()
+    assert put_off(executor.start(wide)) == []
     assert len(work_queue.receive()) == 2
 
 
@@ -135,7 +148,7 @@ def test_the_largest_job_passes_and_a_byte_more_is_refused_beforehand(
 ) -> None:
     # Given a job that just fits: SQS itself takes it
     executor.check(sized(0, MIB))
-    assert executor.start([sized(0, MIB)]) == set()
+    assert put_off(executor.start([sized(0, MIB)])) == []
     assert len(work_queue.receive()) == 1
 
     # When it is a byte larger, then SQS would refuse the whole call, so the job is refused before
@@ -154,11 +167,36 @@ def test_what_sqs_refuses_is_reported_and_the_rest_is_started(
     jobs = [job(f"job-{n:02}", text="x" * (2000 if n in (3, 11) else 10)) for n in range(12)]
 
     # When they are started
-    refused = executor.start(jobs)
+    results = executor.start(jobs)
 
-    # Then the two come back, and the ten are queued
-    assert refused == {jobs[3].key, jobs[11].key}
+    # Then the two are to be tried again, and the ten are queued
+    assert put_off(results) == [3, 11]
     assert work_queue.job_ids() == [one.key.job_id for n, one in enumerate(jobs) if n not in (3, 11)]
+
+
+def test_a_call_that_is_not_answered_is_to_be_tried_again(
+    executor: WorkQueueExecutor, work_queue: WorkQueue
+) -> None:
+    # Given a queue that cannot be reached
+    with patch.object(work_queue.sqs, "send_message_batch", side_effect=ConnectTimeoutError(endpoint_url="sqs")):
+        # When jobs are started, then nothing is known of them
+        assert executor.start([job("a"), job("b")]) == [Retry("ConnectTimeoutError")] * 2
+
+
+def test_a_delayed_job_waits(executor: WorkQueueExecutor, work_queue: WorkQueue) -> None:
+    executor.start([job("a")], delay_s=60)
+
+    assert work_queue.receive() == []
+
+
+def test_the_start_that_a_job_takes_the_place_of_goes_with_it(
+    executor: WorkQueueExecutor, work_queue: WorkQueue
+) -> None:
+    executor.start([replace(job("a"), start_token="t1", is_again=True)])
+
+    [message] = work_queue.receive()
+    received = read_work_message(message["Body"])
+    assert (received.start_token, received.is_again) == ("t1", True)
 
 
 def test_a_queue_that_is_gone_raises(executor: WorkQueueExecutor, work_queue: WorkQueue) -> None:

@@ -1,0 +1,113 @@
+"""Every change of a job's row: the whole protocol, as a table of conditional writes.
+
+========  =================================================  ============================================
+change    holds only if                                      afterwards
+========  =================================================  ============================================
+record    there is no such job                               SUBMITTED (or its end, if it never can run)
+claim     SUBMITTED or RUNNING, and no lease holds           RUNNING, my attempt, lease set, hold ended
+renew     RUNNING, my attempt                                the lease ends later
+complete  RUNNING, my attempt                                COMPLETED, result
+fail      RUNNING, my attempt                                FAILED, error
+release   RUNNING, my attempt                                SUBMITTED, to be claimed again
+cancel    SUBMITTED or RUNNING                               CANCELLED
+abort     SUBMITTED or RUNNING                               FAILED, error
+expire    SUBMITTED or RUNNING, no lease holds, not held     FAILED, error
+reopen    FAILED, at the very time I saw                     SUBMITTED, held, its failure in the history
+========  =================================================  ============================================
+
+The next five are of jobs with an external executor, of which each start has a token, and each execution a start:
+
+=============  =================================================  =======================================
+change         holds only if                                      afterwards
+=============  =================================================  =======================================
+begin          SUBMITTED or RUNNING, no lease holds, the start    SUBMITTED, my start, executing
+               before it is the one that I take the place of
+note           my start                                           handle
+claim_started  as claim, and my start                             as claim
+fail_started   SUBMITTED or RUNNING, no lease holds, my start     FAILED, error
+close          my start, executing                                not executing
+=============  =================================================  =======================================
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One kind of conditional write; ``:name`` stands for a parameter."""
+
+    sets: tuple[str, ...]
+    conditions: tuple[str, ...]
+
+    def statement(self, table: str) -> tuple[str, list[str]]:
+        """Return the PartiQL text and the names of its parameters in order."""
+        conditions = ('"jobKey" = :key', *self.conditions)
+        text = f'UPDATE "{table}" {" ".join(self.sets)} WHERE {" AND ".join(conditions)}'
+        return re.sub(r":\w+", "?", text), re.findall(r":(\w+)", text)
+
+
+_OPEN = "\"status\" IN ['SUBMITTED', 'RUNNING']"
+_FREE = '"leaseUntil" < :now'
+_MINE = ("\"status\" = 'RUNNING'", '"attempt" = :attempt')
+_MY_START = '"startToken" = :startToken'
+_CLAIMED = (
+    "SET \"status\" = 'RUNNING'",
+    'SET "attempt" = :attempt',
+    'SET "attempts" = "attempts" + 1',
+    'SET "leaseUntil" = :leaseUntil',
+    'SET "startedAt" = :now',
+    'SET "heldUntil" = 0',
+)
+_FAILED = ("SET \"status\" = 'FAILED'", 'SET "endedAt" = :now', 'SET "error" = :error')
+_NOT_EXECUTING = ('REMOVE "executing"', 'REMOVE "executingSince"')
+CHANGES: dict[str, Change] = {
+    "claim": Change(
+        (*_CLAIMED, "SET \"executor\" = 'lambda'", 'SET "handle" = :handle'),
+        (_OPEN, _FREE),
+    ),
+    "renew": Change(('SET "leaseUntil" = :leaseUntil',), _MINE),
+    "complete": Change(("SET \"status\" = 'COMPLETED'", 'SET "endedAt" = :now', 'SET "result" = :result'), _MINE),
+    "fail": Change(_FAILED, _MINE),
+    "release": Change(("SET \"status\" = 'SUBMITTED'", 'SET "leaseUntil" = 0'), _MINE),
+    "cancel": Change(("SET \"status\" = 'CANCELLED'", 'SET "endedAt" = :now'), (_OPEN,)),
+    "abort": Change(_FAILED, (_OPEN,)),
+    "expire": Change(_FAILED, (_OPEN, _FREE, '"heldUntil" < :now')),
+    "reopen": Change(
+        (
+            "SET \"status\" = 'SUBMITTED'",
+            'SET "leaseUntil" = 0',
+            'SET "heldUntil" = :heldUntil',
+            'SET "history" = :history',
+            'REMOVE "attempt"',
+            'REMOVE "endedAt"',
+            'REMOVE "error"',
+            # Of no start any more: what still runs of the last one finds that it is nobody's.
+            "SET \"startToken\" = ''",
+            'SET "starts" = 0',
+            'REMOVE "handle"',
+            *_NOT_EXECUTING,
+        ),
+        ("\"status\" = 'FAILED'", '"endedAt" = :seen'),
+    ),
+    "begin": Change(
+        (
+            "SET \"status\" = 'SUBMITTED'",
+            'SET "startToken" = :startToken',
+            'SET "starts" = "starts" + 1',
+            'SET "executor" = :executor',
+            'SET "executing" = :executor',
+            'SET "executingSince" = :now',
+            'SET "leaseUntil" = 0',
+            'REMOVE "attempt"',
+            'REMOVE "handle"',
+        ),
+        (_OPEN, _FREE, '"startToken" = :after'),
+    ),
+    "note": Change(('SET "handle" = :handle',), (_MY_START,)),
+    "claim_started": Change(_CLAIMED, (_OPEN, _FREE, _MY_START)),
+    "fail_started": Change(_FAILED, (_OPEN, _FREE, _MY_START)),
+    "close": Change(_NOT_EXECUTING, (_MY_START, '"executing" = :executor')),
+}
