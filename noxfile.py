@@ -144,6 +144,13 @@ def test(session: nox.Session) -> None:
     _run(session, "pytest", *schedule, *session.posargs)
 
 
+@nox.session(default=False)
+def longwork(session: nox.Session) -> None:
+    """Prove the executors of long work in full, with hundreds of jobs (-- arguments of pytest)."""
+    proofs = [f"tests/stage/test_{name}.py" for name in ("containers", "workflows")]
+    _run(session, "pytest", "--full", *proofs, *session.posargs)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format (-- --fix mends what can be mended)."""

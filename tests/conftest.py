@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from stage.running import RunningStage
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="the long proofs of the executors with all their jobs")
+
+
 @pytest.fixture(scope="session")
 def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Synthesize the local stage once a run, whichever worker comes first."""

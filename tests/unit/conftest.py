@@ -14,8 +14,8 @@ import boto3
 import botocore.session
 import pytest
 from sluice_core import clients, dead_letters
-from sluice_core.executors import WorkQueueExecutor
 from sluice_core.ledger import JobLedger
+from sluice_core.work_queue import WorkQueueExecutor
 from sluice_handlers import telemetry
 from sluice_harness import description
 from sluice_harness.local_stage import LocalStage
@@ -106,9 +106,19 @@ def table(engine: ClientMaker) -> str:
             {"AttributeName": "jobKey", "AttributeType": "S"},
             {"AttributeName": "listKey", "AttributeType": "S"},
             {"AttributeName": "submittedAt", "AttributeType": "N"},
+            {"AttributeName": "executing", "AttributeType": "S"},
+            {"AttributeName": "executingSince", "AttributeType": "N"},
         ],
         KeySchema=[{"AttributeName": "jobKey", "KeyType": "HASH"}],
         GlobalSecondaryIndexes=[
+            {
+                "IndexName": "byExecution",
+                "KeySchema": [
+                    {"AttributeName": "executing", "KeyType": "HASH"},
+                    {"AttributeName": "executingSince", "KeyType": "RANGE"},
+                ],
+                "Projection": {"ProjectionType": "KEYS_ONLY"},
+            },
             {
                 "IndexName": "byOwner",
                 "KeySchema": [
@@ -116,7 +126,7 @@ def table(engine: ClientMaker) -> str:
                     {"AttributeName": "submittedAt", "KeyType": "RANGE"},
                 ],
                 "Projection": {"ProjectionType": "KEYS_ONLY"},
-            }
+            },
         ],
         StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
     )

@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sluice_core.executors import WorkQueueExecutor
 from sluice_core.jobs import JobError
 from sluice_core.ledger import Attempt
 from sluice_core.results import ResultWriter
+from sluice_core.work_queue import WorkQueueExecutor
 from sluice_core.workloads import WorkResult
 from sluice_harness.description import Functions, Queue, Queues, StageDescription
 from sluice_harness.ops.__main__ import main

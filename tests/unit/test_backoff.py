@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sluice_core import clients
-from sluice_core.executors import read_work_message
 from sluice_core.jobs import JobKey, JobStatus
 from sluice_core.ledger import Attempt
+from sluice_core.work_queue import read_work_message
 from sluice_handlers import batches
 from sluice_handlers.batches import Batch
 from unit.lambda_events import MAX_RECEIVES, failed_ids, handle, ids, job, row, sqs_record

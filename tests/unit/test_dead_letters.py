@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from sluice_core import clients
 from sluice_core.dead_letters import DeadLetterQueue
-from sluice_core.executors import WorkQueueExecutor
 from sluice_core.requests import SubmissionParser
+from sluice_core.work_queue import WorkQueueExecutor
 from sluice_core.workloads import DEFAULT_WORKLOADS, load_workloads
 from unit.lambda_events import ANN, job
 from unit.wire_faults import Fault

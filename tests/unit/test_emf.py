@@ -9,9 +9,9 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sluice_core.executors import WorkQueueExecutor
 from sluice_core.jobs import JobStatus
 from sluice_core.rows import new_row
+from sluice_core.work_queue import WorkQueueExecutor
 from sluice_handlers import telemetry
 from unit.conftest import RETENTION_S
 from unit.emf import CATALOGUE, complaints

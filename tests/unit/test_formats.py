@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from sluice_core.executors import read_work_message
 from sluice_core.jobs import JobKey, JobStatus, Submission
 from sluice_core.requests import MalformedMessage, read_provenance
 from sluice_core.rows import new_row, read_row
+from sluice_core.work_queue import read_work_message
 from unit.lambda_events import request_record
 
 KEY = JobKey("ann", "job-1")

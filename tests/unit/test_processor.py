@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
-from sluice_core.executors import read_work_message
 from sluice_core.jobs import JobKey, JobStatus, StoredResult, Submission
 from sluice_core.ledger import Attempt
+from sluice_core.work_queue import read_work_message
 from unit.lambda_events import ANN, BEN, handle, ids, job, request_record, sqs_record
 
 if TYPE_CHECKING:

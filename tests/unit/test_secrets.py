@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
-from sluice_core.executors import WorkQueueExecutor
 from sluice_core.jobs import JobError, StoredResult
 from sluice_core.ledger import Attempt
 from sluice_core.rows import new_row
+from sluice_core.work_queue import WorkQueueExecutor
 from sluice_handlers import heartbeat
 from unit.beats import BEAT_S, wait_for_beats
 from unit.conftest import RETENTION_S

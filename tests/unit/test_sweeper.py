@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
-from sluice_core.executors import WorkQueueExecutor
 from sluice_core.jobs import JobError, JobKey, JobStatus, StoredResult
 from sluice_core.ledger import Attempt
+from sluice_core.work_queue import WorkQueueExecutor
 from unit.lambda_events import ANN, Context, job, row
 from unit.wire_faults import TRANSIENT, Fault
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 # Before any test has a bad address: the SDK, loaded with one, drops a socket that is no concern of ours.
 import aws_xray_sdk.core  # noqa: F401
 import pytest
-from sluice_core.executors import read_work_message
 from sluice_core.jobs import JobKey
+from sluice_core.work_queue import read_work_message
 from sluice_handlers.tracing import Tracer, owner_hash, trace_id
 from unit.lambda_events import ANN, handle, job, request_record, sqs_record
 

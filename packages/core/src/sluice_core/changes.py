@@ -4,28 +4,30 @@
 change    holds only if                                      afterwards
 ========  =================================================  ============================================
 record    there is no such job                               SUBMITTED (or its end, if it never can run)
-claim     SUBMITTED or RUNNING, and no lease holds           RUNNING, my attempt, lease set, hold ended
+claim     SUBMITTED or RUNNING, no lease holds, idle         RUNNING, my attempt, lease set, hold ended
 renew     RUNNING, my attempt                                the lease ends later
 complete  RUNNING, my attempt                                COMPLETED, result
 fail      RUNNING, my attempt                                FAILED, error
 release   RUNNING, my attempt                                SUBMITTED, to be claimed again
 cancel    SUBMITTED or RUNNING                               CANCELLED
 abort     SUBMITTED or RUNNING                               FAILED, error
-expire    SUBMITTED or RUNNING, no lease holds, not held     FAILED, error
-reopen    FAILED, at the very time I saw                     SUBMITTED, held, its failure in the history
+expire    as claim, and not held                             FAILED, error
+reopen    FAILED, at the very time I saw, idle               SUBMITTED, held, its failure in the history
 ========  =================================================  ============================================
 
-The next five are of jobs with an external executor, of which each start has a token, and each execution a start:
+The next five are of jobs with an external executor, of which each start has a token, and each execution a start.
+A job is *executing* from begin to close, whatever else happens to it; else it is idle. An execution that is not
+closed is a promise that somebody settles it, as a message is. So meanwhile nobody else takes the job.
 
 =============  =================================================  =======================================
 change         holds only if                                      afterwards
 =============  =================================================  =======================================
-begin          SUBMITTED or RUNNING, no lease holds, the start    SUBMITTED, my start, executing
-               before it is the one that I take the place of
+begin          as claim, and the start before it is the one that  SUBMITTED, my start, executing
+               I take the place of
 note           my start                                           handle
-claim_started  as claim, and my start                             as claim
-fail_started   SUBMITTED or RUNNING, no lease holds, my start     FAILED, error
-close          my start, executing                                not executing
+claim_started  as claim, but executing, and my start              as claim
+fail_started   as claim_started                                   FAILED, error
+close          executing, my start                                idle
 =============  =================================================  =======================================
 """
 
@@ -53,6 +55,8 @@ _OPEN = "\"status\" IN ['SUBMITTED', 'RUNNING']"
 _FREE = '"leaseUntil" < :now'
 _MINE = ("\"status\" = 'RUNNING'", '"attempt" = :attempt')
 _MY_START = '"startToken" = :startToken'
+# "Using the MISSING function with PartiQL for DynamoDB", Amazon DynamoDB Developer Guide.
+_IDLE, _EXECUTING = '"executing" IS MISSING', '"executing" IS NOT MISSING'
 _CLAIMED = (
     "SET \"status\" = 'RUNNING'",
     'SET "attempt" = :attempt',
@@ -62,11 +66,10 @@ _CLAIMED = (
     'SET "heldUntil" = 0',
 )
 _FAILED = ("SET \"status\" = 'FAILED'", 'SET "endedAt" = :now', 'SET "error" = :error')
-_NOT_EXECUTING = ('REMOVE "executing"', 'REMOVE "executingSince"')
 CHANGES: dict[str, Change] = {
     "claim": Change(
         (*_CLAIMED, "SET \"executor\" = 'lambda'", 'SET "handle" = :handle'),
-        (_OPEN, _FREE),
+        (_OPEN, _FREE, _IDLE),
     ),
     "renew": Change(('SET "leaseUntil" = :leaseUntil',), _MINE),
     "complete": Change(("SET \"status\" = 'COMPLETED'", 'SET "endedAt" = :now', 'SET "result" = :result'), _MINE),
@@ -74,7 +77,7 @@ CHANGES: dict[str, Change] = {
     "release": Change(("SET \"status\" = 'SUBMITTED'", 'SET "leaseUntil" = 0'), _MINE),
     "cancel": Change(("SET \"status\" = 'CANCELLED'", 'SET "endedAt" = :now'), (_OPEN,)),
     "abort": Change(_FAILED, (_OPEN,)),
-    "expire": Change(_FAILED, (_OPEN, _FREE, '"heldUntil" < :now')),
+    "expire": Change(_FAILED, (_OPEN, _FREE, _IDLE, '"heldUntil" < :now')),
     "reopen": Change(
         (
             "SET \"status\" = 'SUBMITTED'",
@@ -88,9 +91,8 @@ CHANGES: dict[str, Change] = {
             "SET \"startToken\" = ''",
             'SET "starts" = 0',
             'REMOVE "handle"',
-            *_NOT_EXECUTING,
         ),
-        ("\"status\" = 'FAILED'", '"endedAt" = :seen'),
+        ("\"status\" = 'FAILED'", '"endedAt" = :seen', _IDLE),
     ),
     "begin": Change(
         (
@@ -104,10 +106,10 @@ CHANGES: dict[str, Change] = {
             'REMOVE "attempt"',
             'REMOVE "handle"',
         ),
-        (_OPEN, _FREE, '"startToken" = :after'),
+        (_OPEN, _FREE, _IDLE, '"startToken" = :after'),
     ),
     "note": Change(('SET "handle" = :handle',), (_MY_START,)),
-    "claim_started": Change(_CLAIMED, (_OPEN, _FREE, _MY_START)),
-    "fail_started": Change(_FAILED, (_OPEN, _FREE, _MY_START)),
-    "close": Change(_NOT_EXECUTING, (_MY_START, '"executing" = :executor')),
+    "claim_started": Change(_CLAIMED, (_OPEN, _FREE, _EXECUTING, _MY_START)),
+    "fail_started": Change(_FAILED, (_OPEN, _FREE, _EXECUTING, _MY_START)),
+    "close": Change(('REMOVE "executing"', 'REMOVE "executingSince"'), (_EXECUTING, _MY_START)),
 }

@@ -96,8 +96,10 @@ def stepfunctions() -> SFNClient:
 
 
 def batch() -> BatchClient:
-    """Return a client of AWS Batch."""
-    client: BatchClient = _client("batch", _SLOW)
+    """Return a client of AWS Batch, which tries nothing again: SubmitJob has no idempotency token."""
+    client: BatchClient = _client(
+        "batch", _SLOW.merge(Config(retries={"mode": "standard", "total_max_attempts": 1}))
+    )
     return client
 
 

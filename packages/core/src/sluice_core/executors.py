@@ -128,6 +128,9 @@ class Execution:
         What a workflow made. A container puts its result on record itself.
     gave_up : bool
         Whether the work itself asked for another try, and nothing was lost.
+    is_complete : bool
+        Whether this is all that the service knows. An event may leave things out; then `ExternalExecutor.look`
+        tells them, and what that returns is complete.
 
     """
 
@@ -138,6 +141,7 @@ class Execution:
     error: JobError | None = None
     result: StoredResult | None = None
     gave_up: bool = False
+    is_complete: bool = True
 
 
 class ExternalExecutor(Executor, Protocol):

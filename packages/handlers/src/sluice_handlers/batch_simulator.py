@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from sluice_core import clients, metrics
-from sluice_core.executors import WorkQueueExecutor, read_work_message
 from sluice_core.jobs import JobError
 from sluice_core.ledger import Attempt, JobLedger, Outcome
 from sluice_core.requests import MalformedMessage
 from sluice_core.results import ResultWriter
+from sluice_core.work_queue import WorkQueueExecutor, read_work_message
 from sluice_core.workloads import PermanentError, load_workloads
 
 from sluice_handlers.batches import Batch
@@ -164,7 +164,7 @@ class _BatchRun:
                 for claimed in self._claim([task]):
                     self._run(claimed)
                     self._settle()
-                self._batch.acknowledge(task.attempt.key)
+                self._batch.acknowledge([task.attempt.key])
             else:
                 self._put_off(task)
 

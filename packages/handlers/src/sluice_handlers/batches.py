@@ -72,9 +72,9 @@ class Batch:
         for record in self._messages.pop(key, []):
             self._leave(record, round(seconds))
 
-    def acknowledge(self, key: JobKey) -> None:
-        """Delete a job's messages now, unless they are left in the queue: this process may not live to its end."""
-        records = self._messages.pop(key, [])
+    def acknowledge(self, keys: Iterable[JobKey]) -> None:
+        """Delete jobs' messages now, unless they are left in the queue: this process may not live to its end."""
+        records = [record for key in keys for record in self._messages.pop(key, [])]
         for start in range(0, len(records), _CALL_ENTRIES):
             entries = [
                 {"Id": str(n), "ReceiptHandle": record["receiptHandle"]}
@@ -94,9 +94,13 @@ class Batch:
         """How many messages are left in the queue."""
         return len(self._failed)
 
+    def put_back(self) -> None:
+        """Set the delays of what is left in the queue."""
+        self._change_visibility(list(self._failed.values()))
+
     def response(self) -> dict[str, list[dict[str, str]]]:
         """Set the delays, and return what Lambda expects of a function with ReportBatchItemFailures."""
-        self._change_visibility(list(self._failed.values()))
+        self.put_back()
         return {"batchItemFailures": [{"itemIdentifier": message} for message in self._failed]}
 
     def _leave(self, record: Mapping[str, Any], delay_s: int) -> None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from sluice_core import clients, metrics
-from sluice_core.executors import WorkQueueExecutor
 from sluice_core.jobs import Conflict, JobError, JobStatus
 from sluice_core.ledger import JobLedger, Outcome
 from sluice_core.requests import InvalidRequest, MalformedMessage, SubmissionParser
+from sluice_core.work_queue import WorkQueueExecutor
 from sluice_core.workloads import load_workloads
 
 from sluice_handlers.batches import Batch

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 from sluice_core import clients, metrics
 from sluice_core.dead_letters import DeadLetterQueue
-from sluice_core.executors import read_work_message
 from sluice_core.jobs import JobError
 from sluice_core.ledger import JobLedger
 from sluice_core.requests import InvalidRequest, MalformedMessage, SubmissionParser
 from sluice_core.results import ResultWriter
+from sluice_core.work_queue import read_work_message
 from sluice_core.workloads import load_workloads
 
 from sluice_handlers.telemetry import Measurements, logger, report

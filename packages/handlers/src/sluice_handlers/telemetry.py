@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from sluice_core import metrics
-from sluice_core.metrics import JOB_TYPE, NAMESPACE, STAGE
+from sluice_core.metrics import EXECUTOR, JOB_TYPE, NAMESPACE, STAGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,27 +39,31 @@ def report(outcome: str, key: JobKey, *, is_bad: bool = False, **fields: Any) ->
 class Measurements:
     """Collects one invocation's metrics and writes them as EMF at the latest when the block ends, error or not.
 
-    Metrics with a job type and without go into documents of their own, because an EMF document has one list of
-    sets of dimensions, and a dimension too many would split a series.
+    Metrics with a job type, with an executor and without go into documents of their own, because an EMF document
+    has one list of sets of dimensions, and a dimension too many would split a series.
     """
 
     _is_cold = True
 
     def __init__(self) -> None:
-        self._values: dict[str | None, list[tuple[Metric, float]]] = defaultdict(list)
+        # By the dimension beside the stage, if there is one, and its value.
+        self._values: dict[tuple[str, str] | None, list[tuple[Metric, float]]] = defaultdict(list)
         if Measurements._is_cold:
             Measurements._is_cold = False
             self.add(metrics.COLD_STARTS)
 
-    def add(self, metric: Metric, value: float = 1, *, job_type: str | None = None) -> None:
+    def add(
+        self, metric: Metric, value: float = 1, *, job_type: str | None = None, executor: str | None = None
+    ) -> None:
         """Add one datapoint; a job's type is left out where it is not known."""
-        self._values[job_type].append((metric, value))
+        by = (EXECUTOR, executor) if executor else (JOB_TYPE, job_type) if job_type is not None else None
+        self._values[by].append((metric, value))
 
     def write(self) -> None:
         """Write what there is: what is on record is counted, though this process may not live to its end."""
         values, self._values = self._values, defaultdict(list)
-        for job_type, points in values.items():
-            _write(points, job_type)
+        for by, points in values.items():
+            _write(points, by)
 
     def __enter__(self) -> Self:
         return self
@@ -70,11 +74,12 @@ class Measurements:
         self.write()
 
 
-def _write(points: Sequence[tuple[Metric, float]], job_type: str | None) -> None:
+def _write(points: Sequence[tuple[Metric, float]], by: tuple[str, str] | None) -> None:
     document = EphemeralMetrics(namespace=NAMESPACE)
     document.add_dimension(STAGE, os.environ["STAGE"])
-    if job_type is not None:
-        document.add_dimension(JOB_TYPE, job_type)
+    if by is not None:
+        document.add_dimension(*by)
+    if by is not None and by[0] == JOB_TYPE:
         document.add_dimensions(**{STAGE: os.environ["STAGE"]})
     for metric, value in points:
         document.add_metric(name=metric.name, unit=metric.unit, value=value)

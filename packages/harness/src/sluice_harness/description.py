@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,23 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Queues:
-    """The two queues."""
+    """The two queues of every stage, and those of the external executors that it has."""
 
     request: Queue
     work: Queue
+    stepfunctions: Queue | None = None
+    batch: Queue | None = None
+    ecs: Queue | None = None
+    completion: Queue | None = None
+
+    def by_name(self) -> dict[str, Queue]:
+        """Return those that there are, as alarms and dashboards call them."""
+        return {one.name: queue for one in fields(self) if (queue := getattr(self, one.name))}
 
 
 @dataclass(frozen=True, slots=True)
 class Functions:
-    """Physical names of the functions."""
+    """Physical names of the functions; those that only external executors need may be empty."""
 
     authorizer: str
     processor: str
@@ -42,10 +50,24 @@ class Functions:
     cancelJob: str  # noqa: N815
     sweeper: str
     eventPublisher: str  # noqa: N815
+    starter: str = ""
+    completion: str = ""
+    reconciler: str = ""
+    workflowStep: str = ""  # noqa: N815
 
     def by_handler(self) -> dict[str, str]:
         """Return them by the names of their handlers, as alarms and dashboards have them: ``batch-simulator``."""
-        return {_kebab(role): name for role, name in asdict(self).items()}
+        return {_kebab(role): name for role, name in asdict(self).items() if name}
+
+
+@dataclass(frozen=True, slots=True)
+class Executors:
+    """What external executors have besides queues and functions; empty where they are not there."""
+
+    slotsTable: str = ""  # noqa: N815
+    stateMachine: str = ""  # noqa: N815
+    batchJobQueue: str = ""  # noqa: N815
+    ecsCluster: str = ""  # noqa: N815
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +111,7 @@ class StageDescription:
     alarmTopic: str  # noqa: N815
     dashboards: list[str]
     loadLogGroup: str  # noqa: N815
+    executors: Executors = Executors()
     users: list[User] = field(default_factory=list)
     speed: float = 1.0
     startedAt: float = 0.0  # noqa: N815
@@ -141,10 +164,13 @@ def load(name: str) -> StageDescription:
     """
     try:
         content = json.loads(description_path(name).read_text())
-        queues = {which: Queue(**content["queues"][which]) for which in ("request", "work")}
-        users = [User(**user) for user in content.get("users", [])]
-        functions = Functions(**content["functions"])
-        return StageDescription(**{**content, "queues": Queues(**queues), "functions": functions, "users": users})
+        parts = {
+            "queues": Queues(**{name: Queue(**one) for name, one in content["queues"].items() if one}),
+            "functions": Functions(**content["functions"]),
+            "executors": Executors(**content["executors"]),
+            "users": [User(**user) for user in content.get("users", [])],
+        }
+        return StageDescription(**{**content, **parts})
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{description_path(name)} is not of this version: {error}") from error
 
@@ -177,6 +203,14 @@ def _kebab(name: str) -> str:
     return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name)
 
 
+def _queues(outputs: dict[str, str]) -> Queues:
+    urls = {
+        one.name: [outputs.get(f"{one.name.capitalize()}{kind}Url", "") for kind in ("Queue", "Dlq")]
+        for one in fields(Queues)
+    }
+    return Queues(**{name: Queue(*pair) for name, pair in urls.items() if any(pair)})
+
+
 def from_outputs(outputs: dict[str, str], users: list[User], **place: Any) -> StageDescription:
     """Build a description from the stacks' outputs and where the stage runs."""
     return StageDescription(
@@ -184,10 +218,7 @@ def from_outputs(outputs: dict[str, str], users: list[User], **place: Any) -> St
         userPoolClientId=outputs["UserPoolClientId"],
         jobTable=outputs["JobTable"],
         resultBucket=outputs["ResultBucket"],
-        queues=Queues(
-            request=Queue(outputs["RequestQueueUrl"], outputs["RequestDlqUrl"]),
-            work=Queue(outputs["WorkQueueUrl"], outputs["WorkDlqUrl"]),
-        ),
+        queues=_queues(outputs),
         functions=Functions(
             authorizer=outputs["AuthorizerFunction"],
             processor=outputs["ProcessorFunction"],
@@ -196,11 +227,25 @@ def from_outputs(outputs: dict[str, str], users: list[User], **place: Any) -> St
             cancelJob=outputs["CancelJobFunction"],
             sweeper=outputs["SweeperFunction"],
             eventPublisher=outputs["EventPublisherFunction"],
+            starter=outputs.get("StarterFunction", ""),
+            completion=outputs.get("CompletionFunction", ""),
+            reconciler=outputs.get("ReconcilerFunction", ""),
+            workflowStep=outputs.get("WorkflowStepFunction", ""),
         ),
         eventBus=outputs["EventBus"],
         alarmTopic=outputs["AlarmTopicArn"],
-        dashboards=[outputs[f"{name}Dashboard"] for name in ("Operations", "Functions", "Load")],
+        dashboards=[
+            outputs[f"{name}Dashboard"]
+            for name in ("Operations", "Executors", "Functions", "Load")
+            if f"{name}Dashboard" in outputs
+        ],
         loadLogGroup=outputs["LoadLogGroup"],
+        executors=Executors(
+            slotsTable=outputs.get("SlotsTable", ""),
+            stateMachine=outputs.get("StateMachineArn", ""),
+            batchJobQueue=outputs.get("BatchJobQueue", ""),
+            ecsCluster=outputs.get("EcsCluster", ""),
+        ),
         users=users,
         **place,
     )

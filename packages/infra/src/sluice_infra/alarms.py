@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sluice_core import metrics
 
+from sluice_infra import queue_alarms
 from sluice_infra.alarm_specs import (
     MINUTE,
     AlarmSpec,
@@ -21,11 +22,11 @@ from sluice_infra.alarm_specs import (
     Severity,
     of_api,
     of_function,
-    of_mapping,
     of_queue,
     own,
 )
-from sluice_infra.functions import TIMEOUTS_S
+from sluice_infra.executor_alarms import executor_alarms
+from sluice_infra.functions import timeouts_s
 from sluice_infra.objectives import burn_alarms, burn_windows
 
 if TYPE_CHECKING:
@@ -33,13 +34,8 @@ if TYPE_CHECKING:
 
     from sluice_infra.stages import StageConfig
 
-# What the backlog's drain is said to take when it does not drain at all; longer than any threshold.
-_NEVER_S = 86_400
-# Fewer messages than this are no backlog, and neither are those of a minute.
-_FEWEST = 100
-# Sooner than the age of all: fair queues let these go first, so nothing but too few consumers explains it.
-_QUIET_MINUTES = 5
 _OPERATIONS = ("BatchExecuteStatement", "BatchGetItem", "GetItem", "Query", "UpdateItem")
+_SLOTS_OPERATIONS = ("GetItem", "UpdateItem")
 
 
 def alarm_specs(config: StageConfig) -> list[AlarmSpec]:
@@ -48,8 +44,9 @@ def alarm_specs(config: StageConfig) -> list[AlarmSpec]:
         *_of_functions(config),
         *_of_api(config),
         *_of_queues(config),
-        *_of_table(),
+        *_of_table(config),
         *_of_the_rest(config),
+        *executor_alarms(config),
         *burn_windows(config),
     ]
 
@@ -75,7 +72,7 @@ def _of_severity(config: StageConfig, severity: Severity, burns: list[CompositeS
 
 
 def _of_functions(config: StageConfig) -> Iterator[AlarmSpec]:
-    for function, timeout_s in TIMEOUTS_S.items():
+    for function, timeout_s in timeouts_s(config).items():
         yield _errors_of(function)
         yield AlarmSpec(
             name=f"function-throttles-{function}",
@@ -102,7 +99,10 @@ def _of_functions(config: StageConfig) -> Iterator[AlarmSpec]:
 
 
 # What clients wait for, or what jobs are lost to for as long as it lasts.
-_CRITICAL = {"authorizer", "processor", "batch-simulator", "job-status"}
+_CRITICAL = {
+    *("authorizer", "processor", "batch-simulator", "job-status"),
+    *("starter", "workflow-step", "completion"),
+}
 
 
 def _severity_of(function: str) -> Severity:
@@ -111,21 +111,26 @@ def _severity_of(function: str) -> Severity:
 
 def _errors_of(function: str) -> AlarmSpec:
     series = {"errors": of_function(function, "Errors", "Sum")}
-    expression = ""
+    means, expression, threshold = f"The {function} function fails.", "", 0.0
     if function == "authorizer":
         # API Gateway wants a 401 raised, and Lambda counts what is raised: wrong tokens are no failure of ours.
         series["refused"] = own(metrics.TOKENS_REFUSED, "Sum")
-        series["invocations"] = of_function(function, "Invocations", "Sum")
         # A share: an error counts when its invocation began, a refusal when it ended, maybe a minute later.
-        expression = "(errors - FILL(refused, 0)) / invocations"
+        expression, threshold = "(errors - FILL(refused, 0)) / invocations", 0.05
+    if function == "workflow-step":
+        # So does Step Functions of work that fails: a share tells a broken function from a bad job.
+        means = f"More than half of the {function} function's invocations fail."
+        expression, threshold = "errors / invocations", 0.5
+    if expression:
+        series["invocations"] = of_function(function, "Invocations", "Sum")
     return AlarmSpec(
         name=f"function-errors-{function}",
         runbook="function-errors",
         severity=_severity_of(function),
-        means=f"The {function} function fails.",
+        means=means,
         series=series,
         expression=expression,
-        threshold=0.05 if expression else 0,
+        threshold=threshold,
         m=3,
         n=5,
     )
@@ -173,44 +178,9 @@ def _of_queues(config: StageConfig) -> Iterator[AlarmSpec]:
         "work": metrics.WORK_AGE_OF_FIRST_ATTEMPT,
     }
     for queue, (limit_s, minutes) in limits.items():
-        name = queue.capitalize()
-        yield AlarmSpec(
-            name=f"{queue}-dead-letters",
-            runbook="dead-letters",
-            severity=Severity.WARNING,
-            means=f"There are messages in the {queue} queue's dead-letter queue.",
-            # Depth and not NumberOfMessagesSent, which does not count what redrive moves; with what the sweeper or
-            # an operator is just reading, for the sweeper reads once a minute, when CloudWatch counts.
-            series={
-                "visible": of_queue(f"{name}Dlq", "ApproximateNumberOfMessagesVisible", "Maximum"),
-                "hidden": of_queue(f"{name}Dlq", "ApproximateNumberOfMessagesNotVisible", "Maximum"),
-            },
-            expression="visible + hidden",
-        )
-        yield AlarmSpec(
-            name=f"{queue}-age-of-oldest",
-            runbook="queue-age",
-            severity=Severity.CRITICAL,
-            means=f"The oldest message of the {queue} queue has waited {limit_s} s, for {minutes} minutes now.",
-            series={"age": of_queue(f"{name}Queue", "ApproximateAgeOfOldestMessage", "Maximum")},
-            comparison="GreaterThanOrEqualToThreshold",
-            threshold=limit_s,
-            m=minutes,
-            n=minutes,
-        )
-        yield AlarmSpec(
-            name=f"{queue}-age-in-quiet-groups",
-            runbook="queue-age",
-            severity=Severity.CRITICAL,
-            means=f"Owners that send little have waited {limit_s} s in the {queue} queue, "
-            f"for {_QUIET_MINUTES} minutes now.",
-            # The oldest message of all may be a flood's, which the others overtake: this says whether they do.
-            series={"age": of_queue(f"{name}Queue", "ApproximateAgeOfOldestMessageInQuietGroups", "Maximum")},
-            comparison="GreaterThanOrEqualToThreshold",
-            threshold=limit_s,
-            m=_QUIET_MINUTES,
-            n=_QUIET_MINUTES,
-        )
+        yield queue_alarms.dead_letters(queue)
+        yield queue_alarms.age_of_oldest(queue, limit_s, minutes)
+        yield queue_alarms.age_in_quiet_groups(queue, limit_s)
         yield AlarmSpec(
             name=f"{queue}-age-of-first-attempt",
             runbook="queue-age",
@@ -223,48 +193,20 @@ def _of_queues(config: StageConfig) -> Iterator[AlarmSpec]:
             m=3,
             n=5,
         )
-        yield AlarmSpec(
-            name=f"{queue}-failed-invokes",
-            runbook="failed-invokes",
-            severity=Severity.CRITICAL,
-            means=f"More than half of the messages that are taken off the {queue} queue fail.",
-            # Single messages that were reported back count, too: a share tells a broken consumer from a bad job.
-            series={
-                "failed": of_mapping(f"{name}Mapping", "FailedInvokeEventCount", "Sum"),
-                "polled": of_mapping(f"{name}Mapping", "PolledEventCount", "Sum"),
-            },
-            expression="failed / polled",
-            threshold=0.5,
-            m=3,
-            n=5,
-        )
-    yield _time_to_drain(config)
+        yield queue_alarms.failed_invokes(queue)
+    yield queue_alarms.time_to_drain(config, "work")
 
 
-def _time_to_drain(config: StageConfig) -> AlarmSpec:
-    # All of it filled: before the stage is there, there is no backlog that does not drain.
-    visible, net = "FILL(visible, 0)", "(FILL(deleted, 0) - FILL(sent, 0))"
-    return AlarmSpec(
-        name="work-time-to-drain",
-        runbook="time-to-drain",
-        severity=Severity.WARNING,
-        means=f"At this rate the backlog of work takes more than {config.thresholds.drain_s / MINUTE:g} minutes "
-        "to drain, or does not.",
-        series={
-            "visible": of_queue("WorkQueue", "ApproximateNumberOfMessagesVisible", "Maximum"),
-            "deleted": of_queue("WorkQueue", "NumberOfMessagesDeleted", "Sum"),
-            "sent": of_queue("WorkQueue", "NumberOfMessagesSent", "Sum"),
-        },
-        expression=f"IF({visible} < {_FEWEST} OR {visible} < FILL(deleted, 0), 0, "
-        f"IF({net} > 0, {visible} * PERIOD(visible) / {net}, {_NEVER_S}))",
-        threshold=config.thresholds.drain_s,
-        m=10,
-        n=15,
-    )
-
-
-def _of_table() -> Iterator[AlarmSpec]:
-    index = {"TableName": "${JobTable}", "GlobalSecondaryIndexName": "${ListIndex}"}
+def _of_table(config: StageConfig) -> Iterator[AlarmSpec]:
+    things = {
+        "table": {"TableName": "${JobTable}"},
+        "index": {"TableName": "${JobTable}", "GlobalSecondaryIndexName": "${ListIndex}"},
+    }
+    operations = [("${JobTable}", operation) for operation in _OPERATIONS]
+    if config.external_executors:
+        things["executions"] = {"TableName": "${JobTable}", "GlobalSecondaryIndexName": "${ExecutionIndex}"}
+        things["slots"] = {"TableName": "${SlotsTable}"}
+        operations += [("${SlotsTable}", operation) for operation in _SLOTS_OPERATIONS]
     for direction in ("Read", "Write"):
         name = f"{direction}ThrottleEvents"
         yield AlarmSpec(
@@ -272,20 +214,17 @@ def _of_table() -> Iterator[AlarmSpec]:
             runbook="table-throttles",
             severity=Severity.CRITICAL,
             means=f"DynamoDB throttles {direction.lower()}s of the job table or its index.",
-            series={
-                "table": Series("AWS/DynamoDB", name, "Sum", {"TableName": "${JobTable}"}),
-                "index": Series("AWS/DynamoDB", name, "Sum", index),
-            },
+            series={key: Series("AWS/DynamoDB", name, "Sum", of) for key, of in things.items()},
             # Alarms on this namespace ignore missing data whatever they say: without FILL one that fired stays.
-            expression="FILL(SUM([table, index]), 0)",
+            expression=f"FILL(SUM([{', '.join(things)}]), 0)",
             m=5,
             n=5,
         )
     errors = {
         f"errors{number}": Series(
-            "AWS/DynamoDB", "SystemErrors", "Sum", {"TableName": "${JobTable}", "Operation": operation}
+            "AWS/DynamoDB", "SystemErrors", "Sum", {"TableName": table, "Operation": operation}
         )
-        for number, operation in enumerate(_OPERATIONS, start=1)
+        for number, (table, operation) in enumerate(operations, start=1)
     }
     yield AlarmSpec(
         name="table-system-errors",
@@ -317,24 +256,9 @@ def _of_the_rest(config: StageConfig) -> Iterator[AlarmSpec]:
         means="The sweeper ended jobs that their own workers had left open.",
         series={"swept": own(metrics.JOBS_SWEPT, "Sum")},
     )
-    yield AlarmSpec(
-        name="sweeper-silent",
-        runbook="sweeper-silent",
-        severity=Severity.WARNING,
-        means="The sweeper, which runs each minute, has not run: jobs that nobody ends stay open.",
-        # Silence is no data, so it is counted against something that is there whenever the stage is; and before
-        # the stage was there is no silence, or each first deployment would fire it.
-        series={
-            "invocations": of_function("sweeper", "Invocations", "Sum"),
-            "alive": of_queue("RequestQueue", "ApproximateNumberOfMessagesVisible", "SampleCount"),
-        },
-        expression="FILL(invocations, 0) * alive / alive",
-        comparison="LessThanThreshold",
-        threshold=1,
-        m=3,
-        n=3,
-        period_s=5 * MINUTE,
-    )
+    yield _silent("sweeper", "jobs that nobody ends stay open")
+    if config.external_executors:
+        yield _silent("reconciler", "what still runs of jobs that have ended is not stopped, nor lost ends found")
     yield AlarmSpec(
         name="events-late",
         runbook="events-late",
@@ -380,4 +304,25 @@ def _of_the_rest(config: StageConfig) -> Iterator[AlarmSpec]:
         series={"failed": Series("AWS/SNS", "NumberOfNotificationsFailed", "Sum", {"TopicName": "${AlarmTopic}"})},
         # An hour: it tells the broken subscriber too, so that each OK of its own would fire it again at once.
         n=60,
+    )
+
+
+def _silent(function: str, consequence: str) -> AlarmSpec:
+    return AlarmSpec(
+        name=f"{function}-silent",
+        runbook="sweeper-silent",
+        severity=Severity.WARNING,
+        means=f"The {function}, which runs each minute, has not run: {consequence}.",
+        # Silence is no data, so it is counted against something that is there whenever the stage is; and before
+        # the stage was there is no silence, or each first deployment would fire it.
+        series={
+            "invocations": of_function(function, "Invocations", "Sum"),
+            "alive": of_queue("RequestQueue", "ApproximateNumberOfMessagesVisible", "SampleCount"),
+        },
+        expression="FILL(invocations, 0) * alive / alive",
+        comparison="LessThanThreshold",
+        threshold=1,
+        m=3,
+        n=3,
+        period_s=5 * MINUTE,
     )

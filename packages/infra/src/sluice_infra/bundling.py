@@ -26,7 +26,7 @@ _REQUIREMENTS = ROOT / "requirements" / "lambda.txt"
 _PACKAGES = [ROOT / "packages" / name for name in ("core", "handlers")]
 _LAMBDA_PYTHON = "3.13"
 # The services the functions call; botocore's models of the other 400 are 90 % of a bundle.
-_SERVICES = {"dynamodb", "events", "s3", "sqs", "sts"}
+_SERVICES = {"batch", "dynamodb", "ecs", "events", "lambda", "s3", "sqs", "stepfunctions", "sts"}
 _KEPT = 6
 
 

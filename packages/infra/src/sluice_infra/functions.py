@@ -10,6 +10,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 from sluice_core import LIVE_ALIAS
+from sluice_core.executors import STEP_FUNCTIONS
 
 from sluice_infra.acknowledgements import acknowledge
 from sluice_infra.bundling import bundle
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 # Failed invocations of a mapping are in no other metric (AWS Lambda, "Viewing metrics for event source mappings").
 _COUNTED = lambda_.MetricsConfig(metrics=[lambda_.MetricType.EVENT_COUNT])
-# All functions and their timeouts in seconds: a queue's visibility and an alarm go by them.
+# The functions of every stage and their timeouts in seconds: a queue's visibility and an alarm go by them.
 TIMEOUTS_S: Mapping[str, int] = {
     "authorizer": 5,
     "processor": 30,
@@ -36,13 +37,30 @@ TIMEOUTS_S: Mapping[str, int] = {
     "sweeper": 60,
     "event-publisher": 30,
 }
+# Those of a stage that has external executors.
+_EXECUTORS_S: Mapping[str, int] = {"starter": 60, "completion": 30, "reconciler": 60}
+# As long as Lambda lets a step take.
+_WORKFLOW_S: Mapping[str, int] = {"workflow-step": 900}
 
 
-def log_group(scope: Construct, construct_id: str, config: StageConfig) -> logs.LogGroup:
+def timeouts_s(config: StageConfig) -> Mapping[str, int]:
+    """Return the functions of a stage and their timeouts in seconds."""
+    external = config.external_executors
+    return {
+        **TIMEOUTS_S,
+        **(_EXECUTORS_S if external else {}),
+        **(_WORKFLOW_S if STEP_FUNCTIONS in external else {}),
+    }
+
+
+def log_group(
+    scope: Construct, construct_id: str, config: StageConfig, *, name: str | None = None
+) -> logs.LogGroup:
     """Declare a log group that forgets after the stage's time, and goes with its stack."""
     return logs.LogGroup(
         scope,
         construct_id,
+        log_group_name=name,
         retention=LOG_RETENTIONS[config.log_days],
         removal_policy=cdk.RemovalPolicy.DESTROY,
     )
@@ -85,7 +103,7 @@ class Function(Construct):
             handler=f"sluice_handlers.{name.replace('-', '_')}.handler",
             runtime=lambda_.Runtime.PYTHON_3_13,
             architecture=lambda_.Architecture.ARM_64,
-            timeout=cdk.Duration.seconds(TIMEOUTS_S[name]),
+            timeout=cdk.Duration.seconds(timeouts_s(config)[name]),
             memory_size=memory_mib or config.memory_mib,
             # What the CDK's helpers would add is more than is needed; what is needed is named here.
             role=self.role.without_policy_updates(),
@@ -117,6 +135,11 @@ class Function(Construct):
     def allow(self, actions: Sequence[str], resources: Sequence[str]) -> None:
         """Grant actions by name on resources by ARN."""
         self.role.add_to_policy(iam.PolicyStatement(actions=list(actions), resources=list(resources)))
+
+    def set(self, environment: Mapping[str, str]) -> None:
+        """Tell the function more than it was made with."""
+        for name, value in environment.items():
+            self.function.add_environment(name, value)
 
     def consume(self, queue: sqs.IQueue, *, max_concurrency: int) -> str:
         """Be invoked with batches of up to ten, report failures by message, and return the mapping's id."""

@@ -11,9 +11,9 @@ from aws_cdk import aws_iam as iam
 from sluice_core.jobs import JobStatus
 from sluice_core.rows import LIST_INDEX
 
-from sluice_infra.acknowledgements import acknowledge
 from sluice_infra.alarm_specs import function_placeholder
 from sluice_infra.api import SUBMIT_PATH, JobApi
+from sluice_infra.external_executors import ExternalExecutors, Neighbours
 from sluice_infra.functions import TIMEOUTS_S, Function
 from sluice_infra.queues import RETENTION, RedrivenQueue
 from sluice_infra.releases import Releases
@@ -58,6 +58,7 @@ class IngestionStack(cdk.Stack):
         self._sweeper = self._add_sweeper()
         self._bus = events.EventBus(self, "JobEvents", event_bus_name=f"sluice-{config.name}")
         self._event_publisher = self._add_event_publisher()
+        self._executors = self._add_executors() if config.external_executors else None
         self._api = JobApi(
             self,
             "Api",
@@ -92,6 +93,7 @@ class IngestionStack(cdk.Stack):
             "JobTable": self._storage.table.table_name,
             "ListIndex": LIST_INDEX,
             **self._mappings,
+            **(self._executors.placeholders if self._executors else {}),
             **{function_placeholder(name): one.function.function_name for name, one in self.functions.items()},
         }
 
@@ -134,8 +136,8 @@ class IngestionStack(cdk.Stack):
         )
         simulator.allow([*_LEDGER_CHANGES, "dynamodb:BatchGetItem"], [self._storage.table.table_arn])
         simulator.allow(["sqs:SendMessage"], [self._work.queue.queue_arn])
-        self._allow_objects(simulator.role, "s3:PutObject", "s3:DeleteObject")
-        self._allow_listing(simulator)
+        self._storage.allow_objects(simulator.role, "results", "s3:PutObject", "s3:DeleteObject")
+        self._storage.allow_listing(simulator.role, "results")
         self._mappings["WorkMapping"] = simulator.consume(
             self._work.queue, max_concurrency=self._config.work_concurrency
         )
@@ -156,7 +158,7 @@ class IngestionStack(cdk.Stack):
         # Presigned URLs are signed by a role of their own, whose session's end is known (see results.py). Its
         # trust names the one role that takes it on: enough in one account (AWS STS API Reference, AssumeRole).
         download_role = iam.Role(self, "DownloadRole", assumed_by=iam.ArnPrincipal(status.role.role_arn))
-        self._allow_objects(download_role, "s3:GetObject")
+        self._storage.allow_objects(download_role, "results", "s3:GetObject")
         status.function.add_environment("DOWNLOAD_ROLE_ARN", download_role.role_arn)
         return status
 
@@ -190,8 +192,8 @@ class IngestionStack(cdk.Stack):
             ["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"],
             [queue.dead_letters.queue_arn for queue in (self._requests, self._work)],
         )
-        self._allow_objects(sweeper.role, "s3:DeleteObject")
-        self._allow_listing(sweeper)
+        self._storage.allow_objects(sweeper.role, "results", "s3:DeleteObject")
+        self._storage.allow_listing(sweeper.role, "results")
         # Once, for the scheduler and for Lambda itself: the next sweep is the next try.
         sweeper.live.configure_async_invoke(retry_attempts=0, max_event_age=_SWEEP_EVERY)
         target = targets.LambdaFunction(sweeper.live, retry_attempts=0, max_event_age=_SWEEP_EVERY)
@@ -210,27 +212,16 @@ class IngestionStack(cdk.Stack):
         )
         return publisher
 
-    def _allow_listing(self, function: Function) -> None:
-        """Let a function see the keys of results, to delete those of attempts that died."""
-        function.role.add_to_policy(
-            iam.PolicyStatement(
-                actions=["s3:ListBucket"],
-                resources=[self._storage.bucket.bucket_arn],
-                conditions={"StringLike": {"s3:prefix": "results/*"}},
-            )
+    def _add_executors(self) -> ExternalExecutors:
+        executors = ExternalExecutors(
+            self,
+            self._config,
+            storage=self._storage,
+            ledger_settings=self._ledger_settings,
+            neighbours=Neighbours(processor=self._processor, cancel_job=self._cancel_job, sweeper=self._sweeper),
         )
-
-    def _allow_objects(self, role: iam.Role, *actions: str) -> None:
-        """Grant actions on results, which all lie under one prefix."""
-        bucket = self._storage.bucket
-        role.add_to_policy(
-            iam.PolicyStatement(actions=[*actions], resources=[bucket.arn_for_objects("results/*")])
-        )
-        bucket_id = self.get_logical_id(bucket.node.default_child)  # type: ignore[arg-type]
-        acknowledge(
-            role,
-            {f"AwsSolutions-IAM5[Resource::<{bucket_id}.Arn>/results/*]": "one object a job, under one prefix"},
-        )
+        self.functions |= executors.functions
+        return executors
 
     def _add_outputs(self) -> None:
         for name, value in {
@@ -244,5 +235,6 @@ class IngestionStack(cdk.Stack):
             "WorkDlqUrl": self._work.dead_letters.queue_url,
             **{function_placeholder(name): one.function.function_name for name, one in self.functions.items()},
             "EventBus": self._bus.event_bus_name,
+            **(self._executors.outputs if self._executors else {}),
         }.items():
             cdk.CfnOutput(self, name, value=value)

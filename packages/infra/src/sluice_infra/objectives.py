@@ -82,6 +82,8 @@ def _availability(config: StageConfig) -> tuple[Mapping[str, Series], str]:
         "lost": own(metrics.JOBS_FAILED_WORKER_LOST, "Sum"),
         "unprocessed": own(metrics.JOBS_FAILED_NOT_PROCESSED, "Sum"),
     }
+    if config.external_executors:
+        bad["unstarted"] = own(metrics.JOBS_FAILED_NOT_STARTED, "Sum")
     # SUM takes those of its series that are there; a failure that never was has none.
     failed = f"FILL(SUM([{', '.join(bad)}]), 0)"
     ended = f"FILL(SUM([{', '.join([*bad, 'completed'])}]), 0)"

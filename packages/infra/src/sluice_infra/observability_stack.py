@@ -17,6 +17,7 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 
 from sluice_infra.alarms import alarm_specs, composite_specs
 from sluice_infra.bundling import ROOT
+from sluice_infra.dashboards import cut
 from sluice_infra.functions import log_group
 from sluice_infra.keys import rotating_key
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 _DASHBOARDS = ROOT / "dashboards"
 _QUERIES = _DASHBOARDS / "queries"
+# The dashboard that there is only where external executors are, and only of those.
+_OF_EXECUTORS = "executors"
 _SUPPRESSION_WAIT_S = 120
 _SUPPRESSION_EXTENSION_S = 300
 
@@ -49,6 +52,7 @@ class ObservabilityStack(cdk.Stack):
             "Stage": config.name,
             "AlarmTopic": self._topic.topic_name,
             **ingestion.placeholders(),
+            **_of_executors(config),
         }
         self._alarms: dict[str, str] = {}
         for spec in alarm_specs(config):
@@ -56,7 +60,8 @@ class ObservabilityStack(cdk.Stack):
         for composite in composite_specs(config):
             self._add_composite(composite)
         for file in sorted(_DASHBOARDS.glob("*.json")):
-            self._add_dashboard(file)
+            if file.stem != _OF_EXECUTORS or config.external_executors:
+                self._add_dashboard(file)
         groups = [function.log_group.log_group_name for function in ingestion.functions.values()]
         for file in sorted(_QUERIES.glob("*.query")):
             self._add_query(file, groups)
@@ -175,6 +180,8 @@ class ObservabilityStack(cdk.Stack):
             **{f"{_logical(name)}Alarm": arn for name, arn in self._alarms.items()},
         }
         body = file.read_text()
+        if file.stem == _OF_EXECUTORS:
+            body = cut(body, values)
         used = {name: value for name, value in values.items() if f"${{{name}}}" in body}
         dashboard = cloudwatch.CfnDashboard(
             self,
@@ -200,6 +207,15 @@ class ObservabilityStack(cdk.Stack):
         """Add where load generators write their clients' metrics, as EMF; only who may write logs can."""
         load = log_group(self, "LoadLog", self._config)
         cdk.CfnOutput(self, "LoadLogGroup", value=load.log_group_name)
+
+
+def _of_executors(config: StageConfig) -> dict[str, str]:
+    """Return what dashboards say of external executors that is nothing's name in another stack."""
+    caps = {executor: getattr(config, executor).max_running for executor in config.external_executors}
+    return {
+        **{f"{executor.capitalize()}Executor": executor for executor in caps},
+        **{f"{executor.capitalize()}MaxRunning": str(cap) for executor, cap in caps.items()},
+    }
 
 
 def _logical(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 
-from sluice_infra.acknowledgements import acknowledge
+from sluice_infra.acknowledgements import acknowledge, as_found
 from sluice_infra.bundling import ROOT
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def allow(role: iam.Role, grants: Iterable[iam.PolicyStatement]) -> None:
                     {"AwsSolutions-IAM5[Resource::*]": "to read metrics, alarms and traces takes no resource"},
                 )
             elif "*" in resource:
-                named = _as_nag_says(role, resource)
+                named = as_found(role, resource)
                 acknowledge(
                     role,
                     {
@@ -112,9 +112,3 @@ def _may_see_dashboards(stage: str) -> list[iam.PolicyStatement]:
     own = f"arn:{cdk.Aws.PARTITION}:cloudwatch::{cdk.Aws.ACCOUNT_ID}:dashboard/sluice-{stage}"
     names = sorted(file.stem for file in (ROOT / "dashboards").glob("*.json"))
     return [_on(f"{own}-{name}", "cloudwatch:GetDashboard") for name in names]
-
-
-def _as_nag_says(role: iam.Role, resource: str) -> str:
-    """Return an ARN as findings have it: ``arn:<AWS::Partition>:...``."""
-    parts = cdk.Stack.of(role).resolve(resource)["Fn::Join"][1]
-    return "".join(part if isinstance(part, str) else f"<{part['Ref']}>" for part in parts)

@@ -7,10 +7,13 @@ settings under a name of its own, so that several live side by side in one accou
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, get_args
 
 from aws_cdk import aws_logs as logs
+
+from sluice_infra.executor_settings import Containers, Workflows, demands, external_executors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -137,6 +140,15 @@ class StageConfig:
         CloudFormation takes it back only if the deployment itself fails.
     workloads : str
         Job types and the classes that do them: replace the weather simulation here.
+    executors : str
+        What runs a job type that a Lambda function is not to run: ``job-type=executor`` entries, separated by
+        commas; ``stepfunctions``, ``batch`` or ``ecs``.
+    stepfunctions : Workflows
+        How much runs there at once, and for how long; of an executor that no job type uses it means nothing.
+    batch, ecs : Containers
+        The same for containers, with their image and size.
+    draining : tuple of str
+        Executors that no job type uses any more, kept until the jobs that they have are over.
     thresholds : Thresholds
         From where on the alarms fire.
     domain : Domain, optional
@@ -170,6 +182,11 @@ class StageConfig:
     result_days: int = 30
     traffic_shift: TrafficShift | None = "Canary10Percent5Minutes"
     workloads: str = "weather-report=sluice_core.weather:WeatherReport"
+    executors: str = ""
+    stepfunctions: Workflows = field(default_factory=Workflows)
+    batch: Containers = field(default_factory=Containers)
+    ecs: Containers = field(default_factory=Containers)
+    draining: tuple[str, ...] = ()
     thresholds: Thresholds = Thresholds()
     domain: Domain | None = None
     web_acl_arn: str | None = None
@@ -179,8 +196,13 @@ class StageConfig:
     def __post_init__(self) -> None:
         for setting, is_right, wanted in self._demands():
             if not is_right:
-                value = getattr(self, setting)
+                value = attrgetter(setting)(self)
                 raise ValueError(f"stage {self.name}: {setting} must be {wanted}, not {value!r}")
+
+    @property
+    def external_executors(self) -> tuple[str, ...]:
+        """The executors that the stage has besides ``lambda``."""
+        return external_executors(self.executors, self.draining)
 
     def _demands(self) -> Iterator[tuple[str, bool, str]]:
         """Yield each setting that can be wrong, whether it is right, and what it may be."""
@@ -210,11 +232,48 @@ class StageConfig:
         yield "web_acl_arn", is_acl, "the ARN of a regional web ACL"
         addresses = all(re.fullmatch(r"[^@\s]+@[^@\s]+", address) for address in self.alarm_emails)
         yield "alarm_emails", addresses, "addresses of mail"
+        yield from demands(self)
 
 
 _PROD = StageConfig(name="prod")
 _DEV = replace(_PROD, name="dev", protected=False, log_days=7, result_days=7, traffic_shift=None)
 _PACKAGED = replace(_PROD, name="packagedstage", alarm_emails=("alarms@packaged.example",))
+# Three workers with work and two processors fill two cores; more would only wait for each other.
+_LOCAL = replace(
+    _PROD,
+    name="local",
+    protected=False,
+    bundle_target="host",
+    throttle_rate=10_000,
+    throttle_burst=10_000,
+    processor_concurrency=2,
+    work_concurrency=3,
+    traffic_shift=None,
+    # Messages and invocations take real time where a stage's minutes may be a second each (`--speed`).
+    thresholds=Thresholds(
+        request_age_s=10,
+        work_age_s=20,
+        iterator_age_s=10,
+        timeout_share=0.1,
+        account_concurrency=12,
+        latency_ms=20_000,
+    ),
+)
+# The local stage with every executor. Its containers are processes of this machine, whatever the image's digest.
+_PROCESSES = Containers(
+    image=f"000000000000.dkr.ecr.us-east-1.amazonaws.com/sluice-job@sha256:{'0' * 64}", max_running=3, timeout_s=60
+)
+_LONGWORK = replace(
+    _LOCAL,
+    name="longwork",
+    workloads=",".join(
+        f"weather-{kind}=sluice_core.weather:WeatherReport" for kind in ("report", "workflow", "batch", "task")
+    ),
+    executors="weather-workflow=stepfunctions,weather-batch=batch,weather-task=ecs",
+    stepfunctions=Workflows(max_running=10, timeout_s=60),
+    batch=_PROCESSES,
+    ecs=_PROCESSES,
+)
 _STAGES = {
     "prod": _PROD,
     # As prod, so that what holds there will hold here too, but for what it keeps. A tenth of its little traffic
@@ -223,27 +282,8 @@ _STAGES = {
     "dev": _DEV,
     # What a package is made of: prod, with stand-ins that become parameters (`sluice_harness.package.parameters`).
     _PACKAGED.name: _PACKAGED,
-    # Three workers with work and two processors fill two cores; more would only wait for each other.
-    "local": replace(
-        _PROD,
-        name="local",
-        protected=False,
-        bundle_target="host",
-        throttle_rate=10_000,
-        throttle_burst=10_000,
-        processor_concurrency=2,
-        work_concurrency=3,
-        traffic_shift=None,
-        # Messages and invocations take real time where a stage's minutes may be a second each (`--speed`).
-        thresholds=Thresholds(
-            request_age_s=10,
-            work_age_s=20,
-            iterator_age_s=10,
-            timeout_share=0.1,
-            account_concurrency=12,
-            latency_ms=20_000,
-        ),
-    ),
+    _LOCAL.name: _LOCAL,
+    _LONGWORK.name: _LONGWORK,
 }
 
 
@@ -265,6 +305,6 @@ def stage_config(name: str, *, on_engine: bool = False) -> StageConfig:
     """
     if on_engine and name == _PACKAGED.name:  # it keeps its sizes, which are parameters
         return replace(_PACKAGED, bundle_target="host")
-    if on_engine:
-        return replace(_STAGES["local"], name=name)
+    if on_engine and name != _LONGWORK.name:
+        return replace(_LOCAL, name=name)
     return _STAGES.get(name) or replace(_DEV, name=name)

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
-from sluice_core.rows import LIST_INDEX
+from sluice_core.rows import EXECUTION_INDEX, LIST_INDEX
 
-from sluice_infra.acknowledgements import acknowledge
+from sluice_infra.acknowledgements import acknowledge, as_found
 
 if TYPE_CHECKING:
     from sluice_infra.stages import StageConfig
@@ -44,6 +45,14 @@ class Storage(Construct):
             sort_key=dynamodb.Attribute(name="submittedAt", type=dynamodb.AttributeType.NUMBER),
             projection_type=dynamodb.ProjectionType.KEYS_ONLY,
         )
+        if config.external_executors:
+            # Sparse: a row is in it from the start of its execution until that is known to be over.
+            self.table.add_global_secondary_index(
+                index_name=EXECUTION_INDEX,
+                partition_key=dynamodb.Attribute(name="executing", type=dynamodb.AttributeType.STRING),
+                sort_key=dynamodb.Attribute(name="executingSince", type=dynamodb.AttributeType.NUMBER),
+                projection_type=dynamodb.ProjectionType.KEYS_ONLY,
+            )
         self.bucket = s3.Bucket(
             self,
             "Results",
@@ -62,4 +71,23 @@ class Storage(Construct):
         acknowledge(
             self.bucket,
             {"AwsSolutions-S1": "objects are read through presigned URLs that the status function logs"},
+        )
+
+    def allow_objects(self, role: iam.Role, prefix: str, *actions: str) -> None:
+        """Grant actions on a job's objects of one kind, which all lie under one prefix: ``results``."""
+        objects = self.bucket.arn_for_objects(f"{prefix}/*")
+        role.add_to_policy(iam.PolicyStatement(actions=[*actions], resources=[objects]))
+        acknowledge(
+            role,
+            {f"AwsSolutions-IAM5[Resource::{as_found(self, objects)}]": "one object a job, under one prefix"},
+        )
+
+    def allow_listing(self, role: iam.Role, prefix: str) -> None:
+        """Let a role see the keys under one prefix, to delete what attempts that died have left."""
+        role.add_to_policy(
+            iam.PolicyStatement(
+                actions=["s3:ListBucket"],
+                resources=[self.bucket.bucket_arn],
+                conditions={"StringLike": {"s3:prefix": f"{prefix}/*"}},
+            )
         )

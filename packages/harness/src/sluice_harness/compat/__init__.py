@@ -55,6 +55,7 @@ _PATCHES = [
     "functions.environment_starts",
     "functions.throttles",
     "sam_transform",
+    "stack_waits",
     "monitoring.cbor",
     "monitoring.api",
     "monitoring.cloudformation",

@@ -1,4 +1,4 @@
-"""The operator tools of a stage: its dead letters, its jobs and traces, an audit of its promise.
+"""The operator tools of a stage: its dead letters, jobs, executions and traces, an audit of its promise.
 
 Commands that change something say what they would do; with --yes they do it. They exit
 with 0 if all is well, with 1 if something was found or could not be done, and with 2 if
@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
+from sluice_core.executors import EXTERNAL
 
 from sluice_harness.ops.audit import audit_stage
 from sluice_harness.ops.dead_letters import list_letters, show_letter
+from sluice_harness.ops.executions import list_executions
 from sluice_harness.ops.jobs import fail_job, show_job
 from sluice_harness.ops.redrive import DEFAULT_RATE, redrive
 from sluice_harness.ops.stage import Access, Failure, UsageError, find_stage
@@ -82,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     jobs = _group(commands, "job", "one job: show, fail")
     _add_job_show(jobs)
     _add_job_fail(jobs)
+    _add_executions(commands)
     _add_trace(commands)
     _add_audit(commands)
     return parser
@@ -153,8 +156,9 @@ def _add_job_show(commands: _Commands) -> None:
         "show",
         show_job,
         """Show a job's row: status, times, attempts, lease, the failures it was brought back from, conflicts, its
-        result's object, and its message, if that lies in a dead-letter queue. Ids are scoped to owners; without
-        --owner the dead letters must tell whose job it is.""",
+        result's object, which executor has it or had it, and its message, if that lies in a dead-letter queue. The
+        command that it names shows the execution in the runbooks' shell; of a stage in AWS there is its page in the
+        console, too. Ids are scoped to owners; without --owner the dead letters must tell whose job it is.""",
         "job show nightly-report-2026-03-01 --owner 0a1b2c3d-1111-4222-8333-444455556666",
     )
     parser.add_argument("id", metavar="JOB_ID")
@@ -168,8 +172,8 @@ def _add_job_fail(commands: _Commands) -> None:
         "fail",
         fail_job,
         """End an open job FAILED, whoever works on it. It is for jobs that `audit` calls open, and for those that
-        must not go on. A result that comes later is discarded. A job that has ended is refused. Without --yes
-        nothing is changed.""",
+        must not go on. A result that comes later is discarded, and what an external executor runs of it is stopped
+        within a minute or two. A job that has ended is refused. Without --yes nothing is changed.""",
         "job fail nightly-report-2026-03-01 \\\n    --owner 0a1b2c3d-1111-4222-8333-444455556666 "
         "\\\n    --message 'Lost in an outage; submit it again.' --yes",
     )
@@ -182,6 +186,23 @@ def _add_job_fail(commands: _Commands) -> None:
         "--code", type=_code, default="OPERATOR", help="why, for the client's program (default OPERATOR)"
     )
     _add_yes(parser)
+
+
+def _add_executions(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "executions",
+        list_executions,
+        """Show how the external executors stand: how many jobs wait for each, how many of its slots are taken, and
+        a row for each job whose execution is not yet known to be over, with the handle by which the executor's
+        service knows it. A slot without a row is that of a start under way, or one that the reconciler frees.""",
+        "executions --executor batch --waiting",
+    )
+    parser.add_argument("--executor", choices=EXTERNAL, help="only this one (default: all that the stage has)")
+    parser.add_argument(
+        "--waiting", action="store_true", help="a row for each job that waits, too: this scans the whole table"
+    )
+    _add_json(parser)
 
 
 def _add_trace(commands: _Commands) -> None:
@@ -262,7 +283,8 @@ def _command(
 
 
 def _add_queue(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--queue", choices=("request", "work"), help="only this queue's (default: both)")
+    names = ("request", "work", *EXTERNAL, "completion")
+    parser.add_argument("--queue", choices=names, help="only this queue's (default: of all that the stage has)")
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

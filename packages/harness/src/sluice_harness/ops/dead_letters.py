@@ -24,7 +24,7 @@ _COLUMNS = ("queue", "job", "owner", "type", "status", "error", "attempts", "age
 
 
 def list_letters(access: Access, options: argparse.Namespace) -> int:
-    """Print both queues' depths and a row for each message."""
+    """Print the queues' depths and a row for each message."""
     readings, rows = _read(access, options.queue)
     letters = [letter for reading in readings for letter in reading.letters]
     now = time.time_ns() // 1_000_000

@@ -6,9 +6,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from sluice_core.executors import LAMBDA
 from sluice_core.jobs import JobError, JobKey
 from sluice_core.ledger import Outcome
 
+from sluice_harness.consoles import command, page
 from sluice_harness.ops.letters import read_all
 from sluice_harness.ops.output import bar, iso, moment, say, show_fields, show_json
 from sluice_harness.ops.stage import Failure, UsageError
@@ -34,10 +36,13 @@ def show_job(access: Access, options: argparse.Namespace) -> int:
         raise Failure(f"owner {key.owner} has no job {key.job_id} on record; look at the id and the owner again")
     if options.json:
         places = [{"queue": one.queue, "messageId": one.message.message_id} for one in letters]
-        show_json({"owner": key.owner, "jobId": key.job_id, "job": job and describe(job), "deadLetters": places})
+        described = {**describe(job), **dict(_where(access, job))} if job else None
+        show_json({"owner": key.owner, "jobId": key.job_id, "job": described, "deadLetters": places})
         return 0
     now = time.time_ns() // 1_000_000
-    known = fields(job, now) if job else [("job", key.job_id), ("owner", key.owner), ("row", "none")]
+    known: list[tuple[str, object]] = [("job", key.job_id), ("owner", key.owner), ("row", "none")]
+    if job:
+        known = [*fields(job, now), *_where(access, job)]
     show_fields([*known, *(("dead letter", _place(letter)) for letter in letters), *_unseen(readings)])
     return 0
 
@@ -81,6 +86,10 @@ def fields(job: Job, now: int) -> list[tuple[str, object]]:
         ("error", f"{job.error.code}: {job.error.message}" if job.error else None),
         ("result", f"{result.object_key} ({result.content_type}, {result.size:,} bytes)" if result else None),
         ("attempts", f"{job.attempts}, the last {job.attempt}" if job.attempt else job.attempts),
+        ("executor", job.executor),
+        ("handle", job.handle),
+        ("starts", f"{job.starts}, the last {job.start_token}" if job.start_token else None),
+        ("executing since", moment(job.executing_since, now)),
         ("lease until", moment(job.lease_until, now) if job.status.is_open else None),
         ("held until", moment(job.held_until, now) if job.status.is_open else None),
         *(
@@ -108,6 +117,11 @@ def describe(job: Job) -> dict[str, Any]:
         and {"key": job.result.object_key, "contentType": job.result.content_type, "bytes": job.result.size},
         "attempts": job.attempts,
         "attempt": job.attempt,
+        "executor": job.executor or None,
+        "handle": job.handle or None,
+        "starts": job.starts,
+        "startToken": job.start_token or None,
+        "executingSince": iso(job.executing_since),
         "leaseUntil": iso(job.lease_until),
         "heldUntil": iso(job.held_until),
         "history": [
@@ -119,6 +133,15 @@ def describe(job: Job) -> dict[str, Any]:
         ],
         "expiresAt": iso(job.expires_at * 1000),
     }
+
+
+def _where(access: Access, job: Job) -> list[tuple[str, str]]:
+    """Return where what runs a job, or ran it, is to be seen."""
+    log_group = access.worker_logs if job.executor == LAMBDA and job.handle else ""
+    return [
+        ("console", page(access.stage, job, log_group)),
+        ("command", command(access.stage, job, log_group)),
+    ]
 
 
 def _owner(letters: list[Letter], job_id: str) -> str:

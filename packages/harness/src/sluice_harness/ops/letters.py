@@ -6,11 +6,13 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from sluice_core.configured import read_state_change
 from sluice_core.dead_letters import DeadLetterQueue
-from sluice_core.executors import read_work_message
 from sluice_core.requests import MalformedMessage, read_provenance
+from sluice_core.work_queue import read_work_message
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -27,6 +29,8 @@ _HIDDEN: Final = "ApproximateNumberOfMessagesNotVisible"
 # The sweeper hides messages for as long as it reads; waiting for it beats missing them.
 _PATIENCE_S = 10.0
 _PAUSE_S = 0.5
+# What lies in its dead-letter queue are events, and not jobs' messages.
+COMPLETION: Final = "completion"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +40,15 @@ class Letter:
     Attributes
     ----------
     queue : str
-        The queue that it was meant for: ``request`` or ``work``.
+        The queue that it was meant for: ``request``, ``work``, an external executor's or ``completion``.
     key : JobKey or None
         Whose it is, or None if it is malformed.
     complaint : str
         What is wrong with a malformed one.
     submitted_at : int
         When the gateway took its request, in epoch milliseconds; two of one client token differ in it.
+    start_token : str
+        Of an external executor's: the start whose place it was to take.
 
     """
 
@@ -52,6 +58,7 @@ class Letter:
     job_type: str = ""
     complaint: str = ""
     submitted_at: int = 0
+    start_token: str = ""
 
     @property
     def receives(self) -> int:
@@ -85,23 +92,28 @@ class Reading:
 
 
 def read_all(access: Access, only: str | None = None) -> list[Reading]:
-    """Read the dead-letter queues, both at once; what is read is hidden meanwhile, and stays."""
-    sqs = access.sqs
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda one: _read(sqs, *one), access.queues(only).items()))
+    """Read the dead-letter queues, all at once; what is read is hidden meanwhile, and stays."""
+    sqs, queues = access.sqs, access.queues(only)
+    with ThreadPoolExecutor(len(queues)) as pool:
+        return list(pool.map(lambda one: _read(sqs, *one), queues.items()))
 
 
 def read_once(sqs: SQSClient, name: str, queue: Queue) -> Generator[Letter, None, None]:
     """Yield each message that is visible; whatever is deleted meanwhile is gone."""
-    read = _request if name == "request" else _work
+    read = _OTHERS.get(name) or partial(_work, name)
     for message in DeadLetterQueue(sqs, queue.dlqUrl).read():
         yield read(message)
 
 
 def depth(sqs: SQSClient, url: str) -> int:
     """Return how many messages a queue holds, those in flight included; SQS counts approximately."""
+    return sum(depths(sqs, url))
+
+
+def depths(sqs: SQSClient, url: str) -> tuple[int, int]:
+    """Return how many messages of a queue are visible, and how many in flight; SQS counts approximately."""
     counts = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[_VISIBLE, _HIDDEN])["Attributes"]
-    return int(counts[_VISIBLE]) + int(counts[_HIDDEN])
+    return int(counts[_VISIBLE]), int(counts[_HIDDEN])
 
 
 def _read(sqs: SQSClient, name: str, queue: Queue) -> Reading:
@@ -133,9 +145,24 @@ def _type_in(body: str) -> str:
     return named if isinstance(named, str) else ""
 
 
-def _work(message: DeadLetter) -> Letter:
+def _work(queue: str, message: DeadLetter) -> Letter:
     try:
-        submission = read_work_message(message.body)
+        one = read_work_message(message.body)
     except MalformedMessage as error:
-        return Letter("work", message, None, complaint=str(error))
-    return Letter("work", message, submission.key, submission.job_type, submitted_at=submission.submitted_at)
+        return Letter(queue, message, None, complaint=str(error))
+    started = one.start_token
+    return Letter(queue, message, one.key, one.job_type, submitted_at=one.submitted_at, start_token=started)
+
+
+def _end(message: DeadLetter) -> Letter:
+    try:
+        execution = read_state_change(json.loads(message.body))
+    except (MalformedMessage, ValueError, RecursionError):
+        return Letter(COMPLETION, message, None, complaint="not a state change of an executor's service")
+    if execution is None:
+        return Letter(COMPLETION, message, None, complaint="not the end of an execution of ours")
+    return Letter(COMPLETION, message, execution.key, start_token=execution.start_token)
+
+
+# Those whose messages are no work.
+_OTHERS: Final = {"request": _request, COMPLETION: _end}

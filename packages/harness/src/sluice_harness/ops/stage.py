@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
+from sluice_core.executors import EXTERNAL
 from sluice_core.ledger import JobLedger
 from sluice_core.results import ResultWriter
 
+from sluice_harness import live_functions
 from sluice_harness.description import described, load
 from sluice_harness.local_stage import ROOT_KEY
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_xray import XRayClient
@@ -65,6 +69,14 @@ def find_stage(name: str | None) -> StageDescription:
         raise UsageError(f"{error}; bring the stage up again") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an external executor is held to: executions at once, and seconds that one may take."""
+
+    running: int
+    seconds: int
+
+
 class Access:
     """A stage's queues, table and bucket, as an operator reaches them: in AWS by the default credential chain."""
 
@@ -96,6 +108,12 @@ class Access:
         return client
 
     @cached_property
+    def functions(self) -> LambdaClient:
+        """A client of Lambda."""
+        client: LambdaClient = self._client("lambda")
+        return client
+
+    @cached_property
     def ledger(self) -> JobLedger:
         """The job table's one writer; nothing is recorded from here, so no retention is needed."""
         return JobLedger(self.dynamodb, self.stage.jobTable, retention_s=0)
@@ -106,9 +124,39 @@ class Access:
         return ResultWriter(self.s3, self.stage.resultBucket)
 
     def queues(self, only: str | None = None) -> dict[str, Queue]:
-        """Return both queues by name, or only one of them."""
-        both = {"request": self.stage.queues.request, "work": self.stage.queues.work}
-        return both if only is None else {only: both[only]}
+        """Return the stage's queues by name, or only one of them.
+
+        Raises
+        ------
+        UsageError
+            The stage has no such queue.
+
+        """
+        every = self.stage.queues.by_name()
+        if only is None:
+            return every
+        if only not in every:
+            raise UsageError(f"stage {self.stage.stage} has no {only} queue; it has {', '.join(every)}")
+        return {only: every[only]}
+
+    @cached_property
+    def worker_logs(self) -> str:
+        """The log group of the function that does the work of ``lambda``."""
+        simulator = live_functions.live(self.stage.functions.batchSimulator)
+        return self.functions.get_function_configuration(FunctionName=simulator)["LoggingConfig"]["LogGroup"]
+
+    @cached_property
+    def limits(self) -> dict[str, Limits]:
+        """What the stage's external executors are held to, as its starter is told."""
+        there = [name for name in EXTERNAL if name in self.stage.queues.by_name()]
+        if not there:
+            return {}
+        starter = live_functions.live(self.stage.functions.starter)
+        told = self.functions.get_function_configuration(FunctionName=starter)["Environment"]["Variables"]
+        return {
+            name: Limits(int(told[f"{name.upper()}_MAX_RUNNING"]), int(told[f"{name.upper()}_TIMEOUT_SECONDS"]))
+            for name in there
+        }
 
     def _client(self, service: str) -> Any:
         local = {"aws_access_key_id": ROOT_KEY, "aws_secret_access_key": ROOT_KEY}

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mypy_boto3_cloudwatch import CloudWatchClient
-    from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_logs import CloudWatchLogsClient
 
     from sluice_harness.cloudwatch.sources import SeriesSource
@@ -43,12 +42,6 @@ class Observer(Access):
     def logs(self) -> CloudWatchLogsClient:
         """A client of CloudWatch Logs."""
         client: CloudWatchLogsClient = self._client("logs")
-        return client
-
-    @cached_property
-    def functions(self) -> LambdaClient:
-        """A client of Lambda."""
-        client: LambdaClient = self._client("lambda")
         return client
 
     @cached_property
@@ -111,7 +104,7 @@ class Observer(Access):
     def sizes(self) -> dict[str, tuple[int, str]]:
         """Return each function's memory in MB and its architecture, by its physical name."""
         found = {}
-        for name in (getattr(self.stage.functions, role) for role in self.stage.functions.__slots__):
+        for name in self.stage.functions.by_handler().values():
             settings = self.functions.get_function_configuration(FunctionName=name)
             found[name] = (settings["MemorySize"], str(settings.get("Architectures", ["x86_64"])[0]))
         return found

@@ -1,0 +1,92 @@
+"""What the external executors share: how a container is told its job, and what a service's answer means for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sluice_core.clients import is_transient
+from sluice_core.executors import TIMED_OUT, ExecutionState, Refused, Retry
+from sluice_core.jobs import JobError, JobKey
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from mypy_boto3_batch.type_defs import KeyValuePairTypeDef
+
+    from sluice_core.executors import StartResult
+    from sluice_core.jobs import Submission
+
+# The container's name in the job definition and in the task definition.
+CONTAINER = "job"
+# The exit code by which `run_job` asks for another try: EX_TEMPFAIL of sysexits.h.
+TRY_AGAIN = 75
+NOT_STARTED = JobError("NOT_STARTED", "The work could not be started; submit it again later.")
+
+_OWNER, _JOB_ID, _START_TOKEN = "SLUICE_OWNER", "SLUICE_JOB_ID", "SLUICE_START_TOKEN"
+_AT_ONCE = 100
+
+
+def job_environment(submission: Submission) -> list[KeyValuePairTypeDef]:
+    """Return the environment variables that tell a container which job it runs, and as which start."""
+    values = {
+        _OWNER: submission.key.owner,
+        _JOB_ID: submission.key.job_id,
+        _START_TOKEN: submission.start_token,
+    }
+    return [{"name": name, "value": value} for name, value in values.items()]
+
+
+def read_environment(pairs: Iterable[Mapping[str, Any]]) -> tuple[JobKey, str] | None:
+    """Return the job and the start token of a container; None for one that is not ours."""
+    values = {pair["name"]: pair.get("value") for pair in pairs}
+    owner, job_id, token = values.get(_OWNER), values.get(_JOB_ID), values.get(_START_TOKEN)
+    return (JobKey(owner, job_id), token) if owner and job_id and token else None
+
+
+def failed_start(
+    error: ClientError | BotoCoreError, refusals: Collection[str], full: Collection[str] = ()
+) -> StartResult:
+    """Say what a start that failed means for its job, by the service's error codes.
+
+    Parameters
+    ----------
+    error : ClientError or BotoCoreError
+        What the call raised. Unless it was answered, the service may have acted upon it.
+    refusals : collection of str
+        The codes of requests that would never be taken.
+    full : collection of str
+        The codes that say that there is no room at present.
+
+    Raises
+    ------
+    botocore.exceptions.ClientError
+        The error itself, if it says nothing of this job: a missing grant, a missing cluster.
+
+    """
+    code = error_code(error)
+    if code in refusals:
+        return Refused(NOT_STARTED)
+    if code in full or is_transient(error):
+        return Retry(code)
+    raise error
+
+
+def error_code(error: ClientError | BotoCoreError) -> str:
+    """Return the service's code of an error, or the error's class where no service answered."""
+    if isinstance(error, ClientError):
+        return error.response.get("Error", {}).get("Code", "")
+    return type(error).__name__
+
+
+def stopped_for(reason: str) -> ExecutionState:
+    """Tell our own stop of what took too long from all other stops, by the reason that the service kept."""
+    return ExecutionState.TIMED_OUT if TIMED_OUT in reason else ExecutionState.STOPPED
+
+
+def hundreds(handles: Sequence[str]) -> Iterator[list[str]]:
+    """Cut into lists that DescribeJobs and DescribeTasks take, none of which names a handle twice."""
+    once = list(dict.fromkeys(handles))
+    for start in range(0, len(once), _AT_ONCE):
+        yield once[start : start + _AT_ONCE]

@@ -1,0 +1,278 @@
+"""Settling: what becomes of a job whose execution is over, whether an event said so or somebody asked.
+
+Any step may be repeated, and a process may die between any two. So a row's execution is closed after all else has
+been done, and its slot is freed after that: until it is closed, the row is in the index of executions and the
+reconciler comes back to it; and a slot of no row in that index is freed by the reconciler, too.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from sluice_core import clients, metrics
+from sluice_core.configured import configured_executors
+from sluice_core.executors import MAX_STARTS, STEP_FUNCTIONS, ExecutionState, Started
+from sluice_core.inputs import InputStore
+from sluice_core.jobs import JobError, JobStatus
+from sluice_core.ledger import Attempt, JobLedger, Outcome, Start
+from sluice_core.results import ResultWriter
+from sluice_core.slots import Slots
+from sluice_core.work_queue import WorkQueueExecutor
+
+from sluice_handlers.staging import Staging
+from sluice_handlers.telemetry import logger, report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sluice_core.executors import Execution, ExternalExecutor
+    from sluice_core.jobs import Job, JobKey, Submission
+    from sluice_core.ledger import Write
+
+    from sluice_handlers.telemetry import Measurements
+
+_EXHAUSTED = JobError("RETRIES_EXHAUSTED", "No attempt could finish the work; submit it again later.")
+_TIMED_OUT = JobError("TIMED_OUT", "The work took longer than this type of job may; ask for less at a time.")
+_STOPPED = JobError("STOPPED", "An operator stopped the work; submit it again later.")
+_LOST = JobError("WORKER_LOST", "No worker lived to finish the work; submit it again later.")
+_ERRORS = {
+    ExecutionState.FAILED: _EXHAUSTED,
+    ExecutionState.TIMED_OUT: _TIMED_OUT,
+    ExecutionState.STOPPED: _STOPPED,
+}
+_OUTCOMES = {JobStatus.COMPLETED: "completed", JobStatus.FAILED: "failed", JobStatus.CANCELLED: "closed"}
+# Full jitter before another start: anything up to 4, 8, 16 and 32 s (Amazon Builders' Library, "Timeouts, retries,
+# and backoff with jitter").
+_FIRST_DELAY_S = 4
+_LONGEST_DELAY_S = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a stage has for the jobs of its external executors."""
+
+    ledger: JobLedger
+    slots: Slots
+    inputs: InputStore
+    results: ResultWriter
+    staging: Staging
+    executors: Mapping[str, ExternalExecutor]
+    queues: Mapping[str, WorkQueueExecutor]
+
+    @classmethod
+    def connect(cls, environment: Mapping[str, str]) -> Stage:
+        """Make the clients that a function's environment says, and what works by them."""
+        dynamodb, s3, sqs = clients.dynamodb(), clients.s3(), clients.sqs()
+        table, bucket = environment["JOB_TABLE"], environment["RESULT_BUCKET"]
+        executors = configured_executors(environment)
+        return cls(
+            ledger=JobLedger(dynamodb, table, retention_s=int(environment["RETENTION_SECONDS"])),
+            slots=Slots(dynamodb, environment["SLOTS_TABLE"]),
+            inputs=InputStore(s3, bucket),
+            results=ResultWriter(s3, bucket),
+            staging=Staging(s3, bucket),
+            executors=executors,
+            queues={name: WorkQueueExecutor(sqs, environment[f"{name.upper()}_QUEUE_URL"]) for name in executors},
+        )
+
+
+class Settlement(Enum):
+    """What came of settling one execution."""
+
+    CLOSED = "closed"  # by this call: the job has ended, or is to be started again
+    KNOWN = "known"  # it had been closed before
+    DROPPED = "dropped"  # of an unknown job, or of an older start
+    LEFT = "left"  # a worker may yet live: the reconciler will see
+    AGAIN = "again"  # a service did not answer, or the job has changed meanwhile
+
+
+class Settler:
+    """Settles what one invocation is told of executions."""
+
+    def __init__(self, stage: Stage, measured: Measurements) -> None:
+        self._stage = stage
+        self._measured = measured
+        self._free: dict[str, set[str]] = defaultdict(set)
+
+    def settle(self, executor: str, execution: Execution) -> Settlement:
+        """Bring a job to where the end of its execution leaves it.
+
+        Raises
+        ------
+        botocore.exceptions.ClientError
+            For what no retry mends, such as a missing grant.
+
+        """
+        start = Start(execution.key, execution.start_token, executor)
+        try:
+            settlement = self._settle(start, execution)
+        except (ClientError, BotoCoreError) as error:
+            if not clients.is_transient(error):
+                raise
+            logger.warning("not settled", jobId=start.key.job_id, error=type(error).__name__)
+            return Settlement.AGAIN
+        if settlement not in (Settlement.LEFT, Settlement.AGAIN):
+            self._free[executor].add(start.token)
+        return settlement
+
+    def free_slots(self) -> set[str]:
+        """Free the slots of all that is settled, and return the executors that have room now."""
+        freed, self._free = self._free, defaultdict(set)
+        for executor, tokens in freed.items():
+            self._stage.slots.free(executor, tokens)
+        return set(freed)
+
+    def _settle(self, start: Start, execution: Execution) -> Settlement:
+        row = self._stage.ledger.get(start.key)
+        if row is None or row.start_token != start.token:
+            return self._drop(start)
+        if row.status.is_open:
+            execution = self._completed(start, execution)
+            is_lost = _is_lost(execution) and row.starts < MAX_STARTS and row.attempt != start.token
+            # A lost container's lease is waited for by the next start; of all others the ledger is to be believed.
+            if _is_anothers(row, start) and not (is_lost and execution.state is ExecutionState.LOST):
+                return Settlement.LEFT
+            if is_lost and (submission := self._input(start.key)):
+                return self._start_again(row, start, submission)
+            if self._end(row, start, execution).outcome is Outcome.UNAVAILABLE:
+                return Settlement.AGAIN
+            row = self._stage.ledger.get(start.key)
+        if row is None or row.status.is_open or row.start_token != start.token:
+            return Settlement.AGAIN
+        return self._close(row, start)
+
+    def _drop(self, start: Start) -> Settlement:
+        self._measured.add(metrics.COMPLETIONS_DROPPED)
+        logger.info("completion dropped", jobId=start.key.job_id, executor=start.executor)
+        return Settlement.DROPPED
+
+    def _completed(self, start: Start, execution: Execution) -> Execution:
+        """Ask for what an event has left out."""
+        if execution.is_complete:
+            return execution
+        found = self._stage.executors[start.executor].look([execution.handle])
+        return found[execution.handle] or execution
+
+    def _input(self, key: JobKey) -> Submission | None:
+        try:
+            return self._stage.inputs.get(key)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NoSuchKey":
+                raise
+            return None
+
+    def _start_again(self, row: Job, start: Start, submission: Submission) -> Settlement:
+        """Queue a job anew in the place of a start that was lost, and let that one go."""
+        if not row.executing:
+            return Settlement.KNOWN
+        longest = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** (row.starts - 1))
+        [queued] = self._stage.queues[start.executor].start(
+            [replace(submission, is_again=True, start_token=start.token)],
+            delay_s=round(random.uniform(0, longest)),  # noqa: S311 - jitter
+        )
+        if not isinstance(queued, Started):
+            return Settlement.AGAIN
+        [write] = self._stage.ledger.close([start])
+        if write.is_written:
+            self._measured.add(metrics.JOBS_RETRIED, job_type=row.job_type)
+            _report("attempt lost", row, start, is_bad=True)
+        return _closed(write)
+
+    def _end(self, row: Job, start: Start, execution: Execution) -> Write:
+        """End an open job as its execution has ended."""
+        now, attempt = _now_ms(), Attempt(start.key, start.token)
+        if execution.state is ExecutionState.SUCCEEDED and execution.result is not None:
+            [write] = self._stage.ledger.complete([(attempt, execution.result)], now)
+            return write
+        error = execution.error or (_EXHAUSTED if execution.gave_up else _ERRORS.get(execution.state, _LOST))
+        if row.status is JobStatus.RUNNING and row.attempt == attempt.token:  # a workflow is its own attempt
+            [write] = self._stage.ledger.fail([(attempt, error)], now)
+        else:
+            [write] = self._stage.ledger.fail_started([(start, error)], now)
+        return write
+
+    def _close(self, row: Job, start: Start) -> Settlement:
+        """Delete what an ended job needs no more, and close its execution."""
+        key = start.key
+        self._clean(key, lambda: self._stage.inputs.delete(key))
+        if start.executor == STEP_FUNCTIONS:
+            self._clean(key, lambda: self._stage.staging.delete(Attempt(key, start.token)))
+        if row.status is not JobStatus.COMPLETED or row.attempts > 1:
+            self._clean(key, lambda: self._stage.results.delete_leftovers(key, self._stage.ledger))
+        [write] = self._stage.ledger.close([start])
+        if write.is_written:
+            self._count(row, start)
+        return _closed(write)
+
+    def _clean(self, key: JobKey, delete: Callable[[], object]) -> None:
+        """Delete; if that fails the bucket's lifecycle will."""
+        try:
+            delete()
+        except (ClientError, BotoCoreError) as error:
+            logger.warning("not deleted", jobId=key.job_id, error=type(error).__name__)
+
+    def _count(self, row: Job, start: Start) -> None:
+        """Measure and report a job that has ended: only once, for its execution is closed once."""
+        if row.executor != start.executor:
+            return  # `lambda` has run it, which counts for itself
+        ended_at = row.ended_at or _now_ms()
+        times = {metrics.END_TO_END: ended_at - row.submitted_at}
+        if row.started_at is not None:
+            times[metrics.QUEUE_WAIT] = row.started_at - row.submitted_at
+            times[metrics.RUN_TIME] = ended_at - row.started_at
+        if row.result is not None:
+            counts = {metrics.JOBS_COMPLETED: 1, metrics.RESULT_BYTES: row.result.size, **times}
+        elif row.error is not None:
+            counts = {metrics.JOBS_FAILED: 1, metrics.failure(row.error.code): 1}
+        else:
+            counts = {}  # cancelled, and counted by whoever did that
+        for metric, value in counts.items():
+            self._measured.add(metric, value, job_type=row.job_type)
+        _report(
+            _OUTCOMES[row.status],
+            row,
+            start,
+            is_bad=row.error is not None,
+            code=row.error.code if row.error else None,
+            queueWaitMs=times.get(metrics.QUEUE_WAIT),
+            runMs=times.get(metrics.RUN_TIME),
+            endToEndMs=times[metrics.END_TO_END],
+            bytes=row.result.size if row.result else None,
+        )
+
+
+def _is_anothers(row: Job, start: Start) -> bool:
+    """Whether a worker that is not this very start holds the job, as a container does that renews its lease."""
+    return (row.lease_until or 0) > _now_ms() and row.attempt != start.token
+
+
+def _is_lost(execution: Execution) -> bool:
+    """Whether an execution is over and has ended nothing: a container that says so, but not the ledger, has not."""
+    return execution.state is ExecutionState.LOST or (
+        execution.state is ExecutionState.SUCCEEDED and execution.result is None
+    )
+
+
+def _closed(write: Write) -> Settlement:
+    match write.outcome:
+        case Outcome.WRITTEN:
+            return Settlement.CLOSED
+        case Outcome.REFUSED:
+            return Settlement.KNOWN
+        case Outcome.UNAVAILABLE:
+            return Settlement.AGAIN
+
+
+def _report(outcome: str, row: Job, start: Start, *, is_bad: bool, **fields: Any) -> None:
+    of_execution = {"executor": start.executor, "handle": row.handle, "starts": row.starts}
+    report(outcome, row.key, is_bad=is_bad, jobType=row.job_type, **of_execution, **fields)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,1 @@
+"""ECS and Batch: containers, as processes of this machine."""

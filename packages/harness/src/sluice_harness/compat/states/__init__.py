@@ -1,0 +1,1 @@
+"""Step Functions: how its executions start, act and end."""

@@ -1,0 +1,71 @@
+"""Where to look at what runs a job: a page of AWS's console, and the command that shows the same anywhere.
+
+The addresses are those that the console itself shows; AWS documents none of them.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from sluice_core.executors import BATCH, ECS, LAMBDA, STEP_FUNCTIONS
+
+if TYPE_CHECKING:
+    from sluice_core.jobs import Job
+
+    from sluice_harness.description import StageDescription
+
+
+def page(stage: StageDescription, job: Job, log_group: str = "") -> str:
+    """Return the address of a job's execution in the console; empty on a local stage, and for what never began.
+
+    Parameters
+    ----------
+    stage : StageDescription
+        The job's.
+    job : Job
+        Its row says which executor had it last, and by which handle.
+    log_group : str, optional
+        Of the batch simulator, whose invocations are known by their log lines.
+
+    """
+    if stage.endpointUrl or not job.handle:
+        return ""
+    region, handle = stage.region, quote(job.handle, safe=":")
+    console = f"https://{region}.console.aws.amazon.com"
+    match job.executor:
+        case "stepfunctions":
+            return f"{console}/states/home?region={region}#/v2/executions/details/{handle}"
+        case "batch":
+            return f"{console}/batch/home?region={region}#jobs/detail/{handle}"
+        case "ecs":
+            cluster, task = (arn.rpartition("/")[2] for arn in (stage.executors.ecsCluster, job.handle))
+            return f"{console}/ecs/v2/clusters/{cluster}/tasks/{task}?region={region}"
+        case "lambda" if log_group:
+            group, lines = _twice(log_group), _twice(f'"{job.handle}"')
+            found = f"log-group/{group}/log-events$3FfilterPattern$3D{lines}"
+            return f"{console}/cloudwatch/home?region={region}#logsV2:log-groups/{found}"
+        case _:
+            return ""
+
+
+def command(stage: StageDescription, job: Job, log_group: str = "") -> str:
+    """Return the command that shows a job's execution, for the runbooks' shell; empty for what never began."""
+    if not job.handle:
+        return ""
+    handle = shlex.quote(job.handle)
+    commands = {
+        STEP_FUNCTIONS: f"aws stepfunctions describe-execution --execution-arn {handle}",
+        BATCH: f"aws batch describe-jobs --jobs {handle}",
+        ECS: f"aws ecs describe-tasks --cluster {stage.executors.ecsCluster} --tasks {handle}",
+    }
+    if job.executor == LAMBDA and log_group:
+        pattern = shlex.quote(f'"{job.handle}"')
+        return f"aws logs filter-log-events --log-group-name {log_group} --filter-pattern {pattern}"
+    return commands.get(job.executor, "")
+
+
+def _twice(text: str) -> str:
+    """Encode a part of CloudWatch's addresses, which are encoded twice, with $ for the second time's %."""
+    return quote(quote(text, safe=""), safe="").replace("%", "$")

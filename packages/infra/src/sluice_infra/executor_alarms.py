@@ -1,0 +1,144 @@
+"""The alarms of external executors: what a stage that has some has beside the others (`alarms`).
+
+Jobs wait for each executor in a queue of its own, so each has a queue's alarms, but for those on a consumer: the
+starter takes from them without a mapping. That their ends are told late, or not at all, has alarms of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sluice_core import metrics
+from sluice_core.executors import STEP_FUNCTIONS
+from sluice_core.metrics import EXECUTOR, NAMESPACE, STAGE
+
+from sluice_infra import queue_alarms
+from sluice_infra.alarm_specs import MINUTE, AlarmSpec, Series, Severity, of_queue, own
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sluice_infra.stages import StageConfig
+
+# As long as the age of all of a work queue takes to fire.
+_MINUTES = 15
+
+
+def executor_alarms(config: StageConfig) -> Iterator[AlarmSpec]:
+    """Return the alarms that only a stage with external executors has; none for one without."""
+    if not config.external_executors:
+        return
+    for executor in config.external_executors:
+        yield from _of_work_queue(config, executor)
+    yield _not_started()
+    yield from _of_completions(config)
+    if STEP_FUNCTIONS in config.external_executors:
+        yield from _of_workflows()
+
+
+def _of_work_queue(config: StageConfig, executor: str) -> Iterator[AlarmSpec]:
+    limit_s, page = config.thresholds.work_age_s, "executor-backlog"
+    yield queue_alarms.dead_letters(executor)
+    yield queue_alarms.age_of_oldest(executor, limit_s, _MINUTES, runbook=page)
+    yield queue_alarms.age_in_quiet_groups(executor, limit_s, runbook=page)
+    yield queue_alarms.time_to_drain(config, executor, runbook=page)
+    cap: int = getattr(config, executor).max_running
+    yield AlarmSpec(
+        name=f"{executor}-saturated",
+        runbook=page,
+        severity=Severity.WARNING,
+        means=f"All {cap} slots of {executor} are taken, and jobs have waited {limit_s} s for one.",
+        series={
+            "running": Series(
+                NAMESPACE, metrics.EXECUTIONS_RUNNING.name, "Maximum", {STAGE: "${Stage}", EXECUTOR: executor}
+            ),
+            "age": of_queue(f"{executor.capitalize()}Queue", "ApproximateAgeOfOldestMessage", "Maximum"),
+        },
+        expression=f"IF(FILL(running, 0) >= {cap} AND FILL(age, 0) >= {limit_s}, 1, 0)",
+        # Between the end of one execution and the start of the next a slot is free for a moment.
+        m=10,
+        n=_MINUTES,
+    )
+
+
+def _not_started() -> AlarmSpec:
+    return AlarmSpec(
+        name="executions-not-started",
+        runbook="executions-not-started",
+        severity=Severity.WARNING,
+        means="An external executor's service puts off starts, for minutes now.",
+        series={"put_off": own(metrics.EXECUTIONS_NOT_STARTED, "Sum")},
+        m=5,
+        n=5,
+    )
+
+
+def _of_completions(config: StageConfig) -> Iterator[AlarmSpec]:
+    yield queue_alarms.dead_letters("completion")
+    yield queue_alarms.age_of_oldest("completion", config.thresholds.request_age_s, 5, runbook="completions-late")
+    yield queue_alarms.failed_invokes("completion")
+    rules = {executor: f"{executor.capitalize()}Rule" for executor in config.external_executors}
+    yield AlarmSpec(
+        name="completions-undelivered",
+        runbook="completions-lost",
+        severity=Severity.WARNING,
+        means="EventBridge could not put an execution's end on the completion queue, and has given it up.",
+        series={
+            executor: Series("AWS/Events", "FailedInvocations", "Sum", {"RuleName": f"${{{rule}}}"})
+            for executor, rule in rules.items()
+        },
+        expression=f"SUM([{', '.join(rules)}])",
+    )
+    yield AlarmSpec(
+        name="completions-reconciled",
+        runbook="completions-lost",
+        severity=Severity.WARNING,
+        means="Executions end again and again without an event: the reconciler finds them by asking.",
+        # Events may get lost, and a container that is killed is settled so: now and then it is no fault.
+        series={"found": own(metrics.COMPLETIONS_RECONCILED, "Sum")},
+        period_s=5 * MINUTE,
+        m=3,
+        n=5,
+    )
+    yield AlarmSpec(
+        name="completions-dropped",
+        runbook="completions-dropped",
+        severity=Severity.WARNING,
+        means="Ends of executions keep coming that are of no job's current start.",
+        series={"dropped": own(metrics.COMPLETIONS_DROPPED, "Sum")},
+        m=3,
+        n=5,
+    )
+
+
+def _of_workflows() -> Iterator[AlarmSpec]:
+    def of_machine(name: str) -> Series:
+        return Series("AWS/States", name, "Sum", {"StateMachineArn": "${StateMachineArn}"})
+
+    yield AlarmSpec(
+        name="workflows-throttled",
+        runbook="workflows-failed",
+        severity=Severity.WARNING,
+        means="Step Functions holds up the workflows' steps: the account's rate of transitions is used up.",
+        series={"throttled": of_machine("ExecutionThrottled")},
+        comparison="GreaterThanOrEqualToThreshold",
+        threshold=1,
+        m=5,
+        n=5,
+    )
+    yield AlarmSpec(
+        name="workflows-failed",
+        runbook="workflows-failed",
+        severity=Severity.CRITICAL,
+        means="More than half of the workflows that end fail or time out.",
+        # Jobs that can never succeed are among them: a share tells a broken state machine from a bad job.
+        series={
+            "failed": of_machine("ExecutionsFailed"),
+            "late": of_machine("ExecutionsTimedOut"),
+            "succeeded": of_machine("ExecutionsSucceeded"),
+        },
+        expression="SUM([failed, late]) / SUM([failed, late, succeeded])",
+        threshold=0.5,
+        m=3,
+        n=5,
+    )

@@ -1,0 +1,300 @@
+"""What a stage has besides ``lambda`` if a job type uses it: queues, slots, and functions that start and settle.
+
+Jobs wait for an executor in a queue of its own, from which the starter takes no more than there are slots. What
+has ended is told by a rule on the service's events, by way of a queue, to the completion function; what was never
+told the reconciler finds by asking.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import aws_cdk as cdk
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
+from sluice_core.executors import BATCH, ECS, STEP_FUNCTIONS
+from sluice_core.rows import EXECUTION_INDEX
+
+from sluice_infra.acknowledgements import acknowledge
+from sluice_infra.batch_executor import BatchExecutor
+from sluice_infra.container_network import ContainerNetwork
+from sluice_infra.containers import JobContainer
+from sluice_infra.ecs_executor import EcsExecutor
+from sluice_infra.functions import Function, timeouts_s
+from sluice_infra.queues import MAX_RECEIVES, RedrivenQueue
+from sluice_infra.workflow import Workflow, add_step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from constructs import Construct
+
+    from sluice_infra.executor_settings import Containers
+    from sluice_infra.stages import StageConfig
+    from sluice_infra.storage import Storage
+
+_EACH_MINUTE = cdk.Duration.minutes(1)
+# Of events there are as many as jobs end, and each is a few calls.
+_COMPLETION_CONCURRENCY = 10
+# Changes go in PartiQL batches; rows are read one by one or in batches.
+_LEDGER = ["dynamodb:PartiQLUpdate", "dynamodb:GetItem", "dynamodb:BatchGetItem"]
+
+
+class ExternalExecutor(Protocol):
+    """One executor's own resources, as `Workflow`, `BatchExecutor` and `EcsExecutor` have them."""
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """What functions have to know to start, stop and look at its executions."""
+        ...
+
+    @property
+    def ends(self) -> Mapping[str, object]:
+        """The pattern of the events that say that one is over."""
+        ...
+
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """What the stack tells tools of it."""
+        ...
+
+    def let_start(self, function: Function) -> None:
+        """Let a function start executions."""
+        ...
+
+    def let_stop(self, function: Function) -> None:
+        """Let a function stop executions."""
+        ...
+
+    def let_look(self, function: Function) -> None:
+        """Let a function see how executions stand."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbours:
+    """The functions of every stage that have to do with external executors where there are any."""
+
+    processor: Function
+    cancel_job: Function
+    sweeper: Function
+
+
+class ExternalExecutors:
+    """All that the external executors of a stage share, and each of them: parts of the ingestion stack.
+
+    Attributes
+    ----------
+    functions : dict of str to Function
+        By name, those that only such a stage has.
+    placeholders : dict of str to str
+        What dashboards and alarms call the things of this, and their names in CloudWatch.
+    outputs : dict of str to str
+        What the stack tells tools of them.
+
+    """
+
+    def __init__(
+        self,
+        stack: Construct,
+        config: StageConfig,
+        *,
+        storage: Storage,
+        ledger_settings: Mapping[str, str],
+        neighbours: Neighbours,
+    ) -> None:
+        self._stack = stack
+        self._config = config
+        self._storage = storage
+        self._store_settings = {**ledger_settings, "RESULT_BUCKET": storage.bucket.bucket_name}
+        self.functions: dict[str, Function] = {}
+        timeouts = timeouts_s(config)
+        self._queues = {
+            executor: RedrivenQueue(stack, executor.title(), consumer_timeout_s=timeouts["starter"])
+            for executor in config.external_executors
+        }
+        self._completions = RedrivenQueue(stack, "Completions", consumer_timeout_s=timeouts["completion"])
+        self._slots = self._add_slots()
+        self._executors = self._add_executors()
+        self._settings = {
+            **self._store_settings,
+            "SLOTS_TABLE": self._slots.table_name,
+            **self._queue_urls(),
+            **{name: value for one in self._executors.values() for name, value in one.settings.items()},
+            "MAX_RECEIVES": str(MAX_RECEIVES),
+        }
+        self._starter = self._add_starter()
+        mapping = self._add_completion()
+        self._add_reconciler()
+        self._connect(neighbours)
+        rules = self._add_rules()
+        outputs = {name: value for one in self._executors.values() for name, value in one.outputs.items()}
+        named = {**self._queues, "completion": self._completions}
+        self.placeholders = {
+            **{f"{name.title()}Queue": pair.queue.queue_name for name, pair in named.items()},
+            **{f"{name.title()}Dlq": pair.dead_letters.queue_name for name, pair in named.items()},
+            "CompletionMapping": mapping,
+            "SlotsTable": self._slots.table_name,
+            "ExecutionIndex": EXECUTION_INDEX,
+            **{f"{executor.title()}Rule": rule.ref for executor, rule in rules.items()},
+            **outputs,
+        }
+        self.outputs = {
+            **{f"{name.title()}QueueUrl": pair.queue.queue_url for name, pair in named.items()},
+            **{f"{name.title()}DlqUrl": pair.dead_letters.queue_url for name, pair in named.items()},
+            "SlotsTable": self._slots.table_name,
+            **outputs,
+        }
+
+    def _queue_urls(self) -> dict[str, str]:
+        return {f"{executor.upper()}_QUEUE_URL": pair.queue.queue_url for executor, pair in self._queues.items()}
+
+    def _queue_arns(self) -> list[str]:
+        return [pair.queue.queue_arn for pair in self._queues.values()]
+
+    def _add_slots(self) -> dynamodb.Table:
+        slots = dynamodb.Table(
+            self._stack,
+            "Slots",
+            partition_key=dynamodb.Attribute(name="executor", type=dynamodb.AttributeType.STRING),
+            billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
+            encryption=dynamodb.TableEncryption.AWS_MANAGED,
+            removal_policy=cdk.RemovalPolicy.DESTROY,
+        )
+        acknowledge(
+            slots,
+            {"AwsSolutions-DDB3": "one item an executor, which the reconciler makes good from the job table"},
+        )
+        return slots
+
+    def _add_executors(self) -> dict[str, ExternalExecutor]:
+        stack, config = self._stack, self._config
+        executors: dict[str, ExternalExecutor] = {}
+        if STEP_FUNCTIONS in config.external_executors:
+            step = add_step(stack, config, self._storage, self._store_settings)
+            self.functions["workflow-step"] = step
+            executors[STEP_FUNCTIONS] = Workflow(stack, "Workflow", config, step=step)
+        if {BATCH, ECS} & {*config.external_executors}:
+            network = ContainerNetwork(stack, "Network", config)
+            if BATCH in config.external_executors:
+                job = self._container("BatchJob", config.batch, network)
+                executors[BATCH] = BatchExecutor(stack, "BatchJobs", config, network=network, job=job)
+            if ECS in config.external_executors:
+                job = self._container("EcsJob", config.ecs, network)
+                executors[ECS] = EcsExecutor(stack, "EcsTasks", config, network=network, job=job)
+        return executors
+
+    def _container(self, name: str, settings: Containers, network: ContainerNetwork) -> JobContainer:
+        return JobContainer(
+            self._stack,
+            name,
+            self._config,
+            settings,
+            storage=self._storage,
+            network=network,
+            environment=self._store_settings,
+        )
+
+    def _add_function(self, name: str, **environment: str) -> Function:
+        function = Function(self._stack, name, self._config, environment={**self._settings, **environment})
+        self.functions[name] = function
+        return function
+
+    def _add_starter(self) -> Function:
+        starter = self._add_function("starter")
+        # Polled by itself and not by Lambda: it receives only what there is a slot for.
+        consuming = ["ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility", "SendMessage"]
+        starter.allow([f"sqs:{action}" for action in consuming], self._queue_arns())
+        starter.allow(["dynamodb:UpdateItem"], [self._slots.table_arn])
+        starter.allow(_LEDGER, [self._storage.table.table_arn])
+        self._storage.allow_objects(starter.role, "inputs", "s3:PutObject")
+        for executor in self._executors.values():
+            executor.let_start(starter)
+            executor.let_stop(starter)
+        self._each_minute(starter, "Start")
+        return starter
+
+    def _add_completion(self) -> str:
+        """Add what settles the executions whose end is told, and return its mapping's id."""
+        completion = self._add_function("completion", STARTER=self._starter.live.function_arn)
+        self._let_settle(completion)
+        return completion.consume(self._completions.queue, max_concurrency=_COMPLETION_CONCURRENCY)
+
+    def _add_reconciler(self) -> None:
+        """Add what settles the executions whose end nobody has told."""
+        reconciler = self._add_function("reconciler", STARTER=self._starter.live.function_arn)
+        self._let_settle(reconciler)
+        reconciler.allow(["dynamodb:Query"], [f"{self._storage.table.table_arn}/index/{EXECUTION_INDEX}"])
+        reconciler.allow(["dynamodb:GetItem"], [self._slots.table_arn])
+        for executor in self._executors.values():
+            executor.let_look(reconciler)
+            executor.let_stop(reconciler)
+        self._each_minute(reconciler, "Reconcile")
+
+    def _let_settle(self, function: Function) -> None:
+        """Let a function end jobs, give slots back, clear up, and start what waits or is to be started again."""
+        function.allow(_LEDGER, [self._storage.table.table_arn])
+        function.allow(["dynamodb:UpdateItem"], [self._slots.table_arn])
+        function.allow(["sqs:SendMessage"], self._queue_arns())
+        self._let_wake(function)
+        prefixes = ["inputs", "results", *(["staged"] if STEP_FUNCTIONS in self._executors else [])]
+        for prefix in prefixes:
+            self._storage.allow_objects(function.role, prefix, "s3:DeleteObject")
+        self._storage.allow_listing(function.role, "results")
+
+    def _let_wake(self, function: Function) -> None:
+        function.allow(["lambda:InvokeFunction"], [self._starter.live.function_arn])
+
+    def _connect(self, neighbours: Neighbours) -> None:
+        """Let the functions of every stage do their part: submit, stop, and read dead letters."""
+        processor, cancel, sweeper = neighbours.processor, neighbours.cancel_job, neighbours.sweeper
+        processor.set(
+            {
+                "EXECUTORS": self._config.executors,
+                **self._queue_urls(),
+                "STARTER": self._starter.live.function_arn,
+            }
+        )
+        processor.allow(["sqs:SendMessage"], self._queue_arns())
+        self._let_wake(processor)
+        for executor in self._executors.values():
+            cancel.set(executor.settings)
+            executor.let_stop(cancel)
+        sweeper.set(
+            {f"{name.upper()}_DLQ_URL": pair.dead_letters.queue_url for name, pair in self._queues.items()}
+        )
+        sweeper.allow(
+            ["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"],
+            [pair.dead_letters.queue_arn for pair in self._queues.values()],
+        )
+
+    def _add_rules(self) -> dict[str, events.CfnRule]:
+        """Have EventBridge put the end of each execution, and nothing else, on the queue of completions."""
+        queue = self._completions.queue
+        rules = {
+            executor: events.CfnRule(
+                self._stack,
+                f"{executor.title()}Ended",
+                event_pattern=one.ends,
+                targets=[events.CfnRule.TargetProperty(id="Completions", arn=queue.queue_arn)],
+            )
+            for executor, one in self._executors.items()
+        }
+        queue.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal("events.amazonaws.com")],
+                actions=["sqs:SendMessage"],
+                resources=[queue.queue_arn],
+                conditions={"ArnEquals": {"aws:SourceArn": [rule.attr_arn for rule in rules.values()]}},
+            )
+        )
+        return rules
+
+    def _each_minute(self, function: Function, name: str) -> None:
+        """Run a function each minute; one that fails is not tried again, for the next is soon."""
+        function.live.configure_async_invoke(retry_attempts=0, max_event_age=_EACH_MINUTE)
+        target = targets.LambdaFunction(function.live, retry_attempts=0, max_event_age=_EACH_MINUTE)
+        events.Rule(self._stack, name, schedule=events.Schedule.rate(_EACH_MINUTE), targets=[target])
