@@ -112,7 +112,7 @@ def chaos(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def drill(session: nox.Session) -> None:
-    """Break the local stage once for every alarm, and see each fire, tell somebody and stop (-- --only NAME)."""
+    """Break a local stage once for every alarm, and see each fire and stop (-- --stage longwork --only NAME)."""
     _run(session, "python", "-m", "sluice_harness.drill", *session.posargs)
 
 

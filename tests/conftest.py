@@ -11,7 +11,7 @@ from sluice_harness import cdk_cli
 from stage.running import deployed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from stage.running import RunningStage
@@ -22,18 +22,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Synthesize the local stage once a run, whichever worker comes first."""
+def assemblies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """Synthesize a stage once a run, whichever worker comes first; sessions that tests start take it too."""
     base = tmp_path_factory.getbasetemp()
     # The folder above a worker's own belongs to this run; without workers it is shared with earlier runs.
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder, done = shared / "assembly", shared / "assembly.done"
-    with (shared / "assembly.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
-            cdk_cli.synthesize("local", folder)
-            done.touch()
-    return folder
+    folder = shared / "assemblies"
+    folder.mkdir(exist_ok=True)
+
+    def synthesized(stage: str) -> Path:
+        made = folder / stage
+        with (shared / f"{stage}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                # Not where it is looked for: that it is there says that it is complete.
+                cdk_cli.synthesize(stage, shared / f"{stage}.draft").rename(made)
+        return made
+
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(cdk_cli.ASSEMBLIES, str(folder))
+        yield synthesized
+
+
+@pytest.fixture(scope="session")
+def assembly(assemblies: Callable[[str], Path]) -> Path:
+    """The local stage, synthesized."""
+    return assemblies("local")
 
 
 @pytest.fixture(scope="session")

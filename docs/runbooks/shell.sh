@@ -41,9 +41,12 @@ history_of() {
 
 # depth: how many messages each queue has.
 depth() {
-  for one in RequestQueueUrl RequestDlqUrl WorkQueueUrl WorkDlqUrl; do
-    printf '%-16s ' "$one"
-    aws sqs get-queue-attributes --queue-url "$(out $one)" --output text \
+  aws cloudformation describe-stacks --stack-name "$NAMED-ingestion" --output text \
+    --query "Stacks[0].Outputs[?ends_with(OutputKey, 'QueueUrl') || ends_with(OutputKey, 'DlqUrl')]
+      .[OutputKey, OutputValue]" |
+  while read -r one url; do
+    printf '%-22s ' "$one"
+    aws sqs get-queue-attributes --queue-url "$url" --output text \
       ${AWS_ENDPOINT_URL:+--endpoint-url=$AWS_ENDPOINT_URL} \
       --attribute-names ApproximateNumberOfMessages ApproximateNumberOfMessagesNotVisible \
       --query "[join('', ['visible=', Attributes.ApproximateNumberOfMessages]),

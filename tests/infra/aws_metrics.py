@@ -2,7 +2,7 @@
 
 What is not here cannot be watched: an alarm or a widget on it would never have data. Of each service, only those
 metrics are listed that exist for our kind of it: a REST API, standard queues, functions behind queues and a
-stream, a table on demand.
+stream, tables on demand, a standard workflow, rules on the default bus.
 """
 
 from __future__ import annotations
@@ -55,6 +55,10 @@ _TABLE_OR_INDEX = _sets("TableName", "GlobalSecondaryIndexName+TableName")
 _OPERATION = _sets("Operation+TableName")
 # Amazon SNS Developer Guide, "Monitoring Amazon SNS topics using CloudWatch".
 _TOPIC = _sets("TopicName")
+# AWS Step Functions Developer Guide, "Step Functions metrics for CloudWatch".
+_MACHINE = _sets("StateMachineArn")
+# Amazon EventBridge User Guide, "Monitoring Amazon EventBridge": on the default bus, by rule alone.
+_RULE = _sets("RuleName")
 
 AWS_METRICS: Mapping[str, Mapping[str, Sent]] = {
     "AWS/ApiGateway": {
@@ -121,6 +125,34 @@ AWS_METRICS: Mapping[str, Mapping[str, Sent]] = {
         **_all(Kind.COUNT, _OPERATION, "SystemErrors", "ThrottledRequests"),
         **_all(Kind.TIME, _OPERATION, "SuccessfulRequestLatency"),
         **_all(Kind.COUNT, _sets(""), "UserErrors"),
+    },
+    "AWS/Events": {
+        **_all(
+            Kind.COUNT,
+            _RULE,
+            "DeadLetterInvocations",
+            "FailedInvocations",
+            "InvocationAttempts",
+            "InvocationsFailedToBeSentToDlq",
+            "InvocationsSentToDlq",
+            "MatchedEvents",
+            "ThrottledRules",
+            "TriggeredRules",
+        ),
+        **_all(Kind.COUNT, _sets("", "RuleName"), "Invocations"),
+    },
+    "AWS/States": {
+        **_all(
+            Kind.COUNT,
+            _MACHINE,
+            "ExecutionThrottled",
+            "ExecutionsAborted",
+            "ExecutionsFailed",
+            "ExecutionsStarted",
+            "ExecutionsSucceeded",
+            "ExecutionsTimedOut",
+        ),
+        **_all(Kind.TIME, _MACHINE, "ExecutionTime"),
     },
     "AWS/SNS": {
         **_all(

@@ -53,7 +53,8 @@ def variants(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Assembly]:
     node = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         [sys.executable, str(_VARIANTS), str(folder)],
-        env={**os.environ, "PATH": node},
+        # Our rules alone: the CDK's own check runs where a stage is synthesized as it is.
+        env={**os.environ, "PATH": node, "CDK_VALIDATION": "false"},
         capture_output=True,
         text=True,
         check=False,

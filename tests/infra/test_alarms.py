@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import operator
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from infra.assemblies import Assembly, Properties, logical_id
 from infra.watched import alarm_complaints, operands, renamings, resolved, table_operations
+from sluice_core.executors import EXTERNAL
 from sluice_harness.cloudwatch.expressions import parse
 from sluice_harness.description import ROOT
+from sluice_infra.alarms import alarm_specs
+from sluice_infra.stages import stage_config
 
 if TYPE_CHECKING:
     from infra.watched import Path
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.xdist_group("infra")
 
 SEVERITIES = ("critical", "warning")
+# Of what comes by schedule.
+SILENCE = ("sweeper-silent", "reconciler-silent")
 DAY_S = 86_400
 LONGEST_RULE = 10_240  # PutCompositeAlarm, CloudWatch API Reference
 SAYS = re.compile(
@@ -83,7 +89,8 @@ def test_every_alarm_has_a_severity_and_a_runbook_that_is_there(assembly: Assemb
         # and the page is about it, by its name or by that of its kind
         of_a_function = re.sub(r"^(function-\w+)-.+", r"\1-FUNCTION", name)
         of_a_window = re.sub(r".+-burn(-\d+[mh])$", r"`\1`", name)
-        assert any(one in page.read_text() for one in (name, of_a_function, of_a_window)), name
+        of_an_executor = re.sub(rf"^({'|'.join(EXTERNAL)})-", "EXECUTOR-", name)
+        assert any(one in page.read_text() for one in (name, of_a_function, of_a_window, of_an_executor)), name
 
 
 def test_no_two_alarms_of_a_stage_share_a_name(assembly: Assembly) -> None:
@@ -160,19 +167,18 @@ def test_missing_data_are_treated_explicitly(assembly: Assembly) -> None:
 
 
 def test_silence_of_what_comes_by_schedule_is_a_fault_once_the_stage_is_there(assembly: Assembly) -> None:
-    # given the series of the sweeper's invocations and of a queue, in which only the queue has data
-    (expression,) = [
-        parse(query["Expression"])
-        for query in metric_alarms(assembly)["sweeper-silent"]["Metrics"]
-        if "Expression" in query
-    ]
-    assert sorted(expression.names) == ["alive", "invocations"]
-    silent = expression.evaluate({"invocations": {}, "alive": {300: 5.0, 600: 5.0}}, 300, [0, 300, 600])
+    # given the series of a function's invocations and of a queue, in which only the queue has data
+    silent_ones = {name: alarm for name, alarm in metric_alarms(assembly).items() if name in SILENCE}
+    assert set(silent_ones) == (set(SILENCE) if external(assembly) else {"sweeper-silent"})
+    for alarm in silent_ones.values():
+        (expression,) = [parse(query["Expression"]) for query in alarm["Metrics"] if "Expression" in query]
+        assert sorted(expression.names) == ["alive", "invocations"]
+        silent = expression.evaluate({"invocations": {}, "alive": {300: 5.0, 600: 5.0}}, 300, [0, 300, 600])
 
-    # then there is silence since the queue has been there, and not before
-    assert silent == {300: 0.0, 600: 0.0}
-    assert expression.evaluate({"invocations": {300: 5.0}, "alive": {300: 5.0}}, 300, [300]) == {300: 5.0}
-    assert metric_alarms(assembly)["sweeper-silent"]["ComparisonOperator"] == "LessThanThreshold"
+        # then there is silence since the queue has been there, and not before
+        assert silent == {300: 0.0, 600: 0.0}
+        assert expression.evaluate({"invocations": {300: 5.0}, "alive": {300: 5.0}}, 300, [300]) == {300: 5.0}
+        assert alarm["ComparisonOperator"] == "LessThanThreshold"
 
 
 def test_m_of_n_periods_that_cloudwatch_takes(assembly: Assembly) -> None:
@@ -255,25 +261,80 @@ def test_every_function_is_watched_by_alarms_of_its_name(assembly: Assembly) -> 
 
 
 def test_every_queue_is_watched_by_alarms_of_its_name(assembly: Assembly) -> None:
+    # given all queues but the dead-letter queues, and what reads them
     watched = watched_things(assembly)
     mappings = assembly.of_type("Lambda::EventSourceMapping")
-    for kind in ("request", "work"):
-        queue, dlq = (assembly.outputs[f"{kind.capitalize()}{end}Url"]["Ref"] for end in ("Queue", "Dlq"))
-        (mapping,) = [name for name, one in mappings.items() if logical_id(one["EventSourceArn"]) == queue]
+    queues = {name for name, one in assembly.of_type("SQS::Queue").items() if "RedrivePolicy" in one}
+    kinds = {assembly.outputs[f"{kind.capitalize()}QueueUrl"]["Ref"]: kind for kind in kinds_of_queues(assembly)}
+    assert set(kinds) == queues
+
+    # then the age of each and its dead letters have an alarm
+    for queue, kind in kinds.items():
+        dlq = assembly.outputs[f"{kind.capitalize()}DlqUrl"]["Ref"]
         assert f"{kind}-age-of-oldest" in watched["ApproximateAgeOfOldestMessage", queue]
-        assert f"{kind}-age-in-quiet-groups" in watched["ApproximateAgeOfOldestMessageInQuietGroups", queue]
         assert f"{kind}-dead-letters" in watched["ApproximateNumberOfMessagesVisible", dlq]
         assert f"{kind}-dead-letters" in watched["ApproximateNumberOfMessagesNotVisible", dlq]  # being read
-        assert f"{kind}-failed-invokes" in watched["FailedInvokeEventCount", mapping]
+        # and the owners' if messages have some, the consumer if a mapping feeds it, and a backlog of work
+        if kind != "completion":
+            quiet = watched["ApproximateAgeOfOldestMessageInQuietGroups", queue]
+            assert f"{kind}-age-in-quiet-groups" in quiet
+        if kind in ("work", *EXTERNAL):
+            assert f"{kind}-time-to-drain" in watched["NumberOfMessagesDeleted", queue]
+        for name, mapping in mappings.items():
+            if logical_id(mapping["EventSourceArn"]) == queue:
+                assert f"{kind}-failed-invokes" in watched["FailedInvokeEventCount", name]
+
+
+def kinds_of_queues(assembly: Assembly) -> list[str]:
+    there = external(assembly)
+    return ["request", "work", *there, *(["completion"] if there else [])]
+
+
+def external(assembly: Assembly) -> tuple[str, ...]:
+    """The external executors of the stage."""
+    return stage_config(assembly.stage).external_executors
+
+
+def test_alarms_of_external_executors_are_where_there_are_some_and_nowhere_else(assembly: Assembly) -> None:
+    # given the alarms of a stage that has no external executor
+    others = {spec.name for spec in alarm_specs(replace(stage_config(assembly.stage), executors=""))}
+
+    # then those that such a stage has besides are all about them
+    more = set(metric_alarms(assembly)) - others
+    assert bool(more) == bool(external(assembly))
+    assert others <= set(metric_alarms(assembly))
+    kinds = (*EXTERNAL, "completions?", "executions", "workflows", "reconciler", "function-[a-z]+")
+    about = re.compile(rf"({'|'.join(kinds)})-.+")
+    assert [name for name in more if not about.fullmatch(name)] == []
+
+
+def test_an_executor_is_saturated_when_its_slots_are_taken_and_jobs_wait(assembly: Assembly) -> None:
+    config = stage_config(assembly.stage)
+    for executor in external(assembly):
+        # given an executor's cap, and how long a job may wait
+        alarm = metric_alarms(assembly)[f"{executor}-saturated"]
+        (expression,) = [parse(query["Expression"]) for query in alarm["Metrics"] if "Expression" in query]
+        cap, limit_s = float(getattr(config, executor).max_running), float(config.thresholds.work_age_s)
+
+        # when there is a free slot, nobody waits for long, or both are as they must not be
+        running = {0: cap - 1, 60: cap, 120: cap}
+        age = {0: limit_s, 60: limit_s - 1, 120: limit_s}
+        saturated = expression.evaluate({"running": running, "age": age}, 60, [0, 60, 120])
+
+        # then the last alone breaches
+        assert [value > alarm["Threshold"] for value in saturated.values()] == [False, False, True]
 
 
 def test_the_alarm_on_dynamodb_s_own_errors_watches_every_operation_that_a_function_may_call(
     assembly: Assembly,
 ) -> None:
-    watched: list[Any] = [
-        use.dimensions["Operation"] for use in operands(metric_alarms(assembly)["table-system-errors"])
-    ]
-    assert sorted(watched) == sorted(table_operations(assembly))
+    watched: dict[str, list[Any]] = {}
+    for use in operands(metric_alarms(assembly)["table-system-errors"]):
+        table = logical_id(resolved(use.dimensions["TableName"], assembly))
+        watched.setdefault(table, []).append(use.dimensions["Operation"])
+    assert set(watched) == set(assembly.of_type("DynamoDB::Table"))
+    for table, operations in watched.items():
+        assert sorted(operations) == sorted(table_operations(assembly, table))
 
 
 def test_a_function_is_slow_before_lambda_ends_it(assembly: Assembly) -> None:
@@ -286,7 +347,7 @@ def test_a_function_is_slow_before_lambda_ends_it(assembly: Assembly) -> None:
 def test_a_queue_s_age_fires_days_before_its_retention_ends(assembly: Assembly) -> None:
     retention_s = {queue["MessageRetentionPeriod"] for queue in assembly.of_type("SQS::Queue").values()}
     alarms = metric_alarms(assembly)
-    for kind in ("request", "work"):
+    for kind in kinds_of_queues(assembly):
         assert alarms[f"{kind}-age-of-oldest"]["Threshold"] < min(retention_s) - 2 * DAY_S
     # and that of job events, hours before the stream's
     assert alarms["events-late"]["Threshold"] < 1_000 * DAY_S / 4

@@ -1,4 +1,7 @@
-"""The picture in `docs/architecture.md` is of what is deployed: the same parts, joined in the same way."""
+"""The pictures in `docs/architecture.md` are of what is deployed: the same parts, joined in the same way.
+
+The first is of every stage, the second of what an external executor adds to it.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,7 @@ SHOWN = (
 WRITING = {
     *("dynamodb:PartiQLInsert", "dynamodb:PartiQLUpdate", "dynamodb:UpdateItem", "events:PutEvents"),
     *("s3:DeleteObject", "s3:PutObject", "sqs:SendMessage"),
+    *("lambda:InvokeFunction", "states:StartExecution", "states:StopExecution"),
 }
 Edge = tuple[str, str, str]
 CALLS, READS = "-->", "-.->"
@@ -47,7 +51,7 @@ CALLS, READS = "-->", "-.->"
 
 @dataclass
 class Picture:
-    """The diagram: its nodes by stack, those outside, and its arrows."""
+    """A diagram: its nodes by stack, those outside, and its arrows."""
 
     stacks: dict[str, str] = field(default_factory=dict)
     outsiders: set[str] = field(default_factory=set)
@@ -55,8 +59,25 @@ class Picture:
 
 
 @pytest.fixture(scope="module")
-def picture() -> Picture:
-    (diagram,) = re.findall(r"^```mermaid\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
+def pictures() -> list[Picture]:
+    diagrams = re.findall(r"^```mermaid\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return list(map(read, diagrams))
+
+
+@pytest.fixture(scope="module")
+def picture(pictures: list[Picture]) -> Picture:
+    """What every stage has."""
+    return pictures[0]
+
+
+@pytest.fixture(scope="module")
+def added(pictures: list[Picture]) -> Picture:
+    """What an executor adds."""
+    (drawn,) = pictures[1:]
+    return drawn
+
+
+def read(diagram: str) -> Picture:
     drawn, stack = Picture(), ""
     for line in map(str.strip, diagram.splitlines()[1:]):
         if found := re.fullmatch(r'subgraph (\w+) \["stack sluice-STAGE-\1"\]', line):
@@ -116,8 +137,13 @@ def edges_of(assembly: Assembly) -> Iterator[tuple[str, str, Any]]:
         yield logical_id(one["RestApiId"]), CALLS, one["AuthorizerUri"]
     for rule, one in assembly.of_type("Events::Rule").items():
         yield rule, CALLS, one["Targets"]
+        for source in referred(one.get("EventPattern", {}), assembly):
+            yield source, CALLS, {"Ref": rule}
     for alarm, one in assembly.of_type("CloudWatch::CompositeAlarm").items():
         yield alarm, CALLS, one.get("AlarmActions")
+    for machine, resource in assembly.resources.items():
+        if resource["Type"] == "AWS::StepFunctions::StateMachine":
+            yield machine, CALLS, resource["Properties"]["DefinitionString"]
     for function, one in assembly.of_type("Lambda::Function").items():
         yield function, READS, one["Environment"]["Variables"].get("USER_POOL_ID")
         for action, resource in may(logical_id(one["Role"]), assembly):
@@ -174,12 +200,32 @@ def test_the_arrows_are_those_of_the_templates(assembly: Assembly, picture: Pict
     assert set(between) == drawn_from(assembly, set(picture.stacks))
 
 
-def test_arrows_join_what_is_drawn(picture: Picture) -> None:
-    ends = {end for source, _, target in picture.edges for end in (source, target)}
-    assert ends == picture.outsiders | set(picture.stacks)
+def test_an_executor_adds_the_parts_and_arrows_that_are_drawn(
+    variants: dict[str, Assembly], picture: Picture, added: Picture
+) -> None:
+    # given a stage with one external executor
+    stage = variants["workflows_alone"]
+    kinds = (*SHOWN, "StepFunctions::StateMachine")
+    there = {name(one) for kind in kinds for one in stage.of_type(kind)}
+
+    # then all that it has is in one picture or the other, and in both only who has to do with both
+    assert there - set(picture.stacks) - set(added.stacks) == set()
+    assert set(added.stacks.values()) == {"ingestion"}
+    assert set(added.stacks) & set(picture.stacks) == {"ProcessorFunction", "CancelJobFunction", "SweeperFunction"}
+
+    # and each new arrow is there once
+    assert len(set(added.edges)) == len(added.edges)
+    assert set(added.edges) == drawn_from(stage, set(added.stacks))
 
 
-def test_what_the_text_names_is_in_the_picture(picture: Picture) -> None:
+def test_arrows_join_what_is_drawn(pictures: list[Picture]) -> None:
+    for drawn in pictures:
+        ends = {end for source, _, target in drawn.edges for end in (source, target)}
+        assert ends == drawn.outsiders | set(drawn.stacks)
+
+
+def test_what_the_text_names_is_in_a_picture(pictures: list[Picture]) -> None:
     text = re.sub(r"^```.*?^```", "", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
     named = set(re.findall(r"`([A-Z][a-z]\w+)`", text))
-    assert named - {"ProcessorFunction6AC7DC31", "PermanentError"} <= set(picture.stacks)
+    parts = {part for drawn in pictures for part in drawn.stacks}
+    assert named - {"ProcessorFunction6AC7DC31", "PermanentError"} <= parts

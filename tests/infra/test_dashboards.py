@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from infra.assemblies import Assembly, Properties, logical_id
-from infra.test_alarms import every_alarm, metric_alarms, notifies
+from infra.test_alarms import every_alarm, external, metric_alarms, notifies
 from infra.watched import CATALOGUE, fill, operands, renamings, widget_complaints, widget_uses
+from sluice_core import metrics
+from sluice_core.executors import EXTERNAL, LAMBDA, STEP_FUNCTIONS
 from sluice_core.metrics import NAMESPACE
 from sluice_harness.cloudwatch.expressions import parse
 from sluice_harness.description import ROOT
+from sluice_infra.dashboards import cut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from infra.watched import Path
 
@@ -30,6 +33,15 @@ COLUMNS, TALLEST = 24, 1_000
 MOST_WIDGETS, MOST_METRICS, MOST_METRICS_OF_A_WIDGET, MOST_ALARMS = 500, 2_500, 500, 100
 VIEWS = {"timeSeries", "singleValue"}
 STARTS = [0, 300, 600]
+# What is sent only where there are external executors, but for what the objectives reckon with on every stage.
+OF_EXECUTORS = {
+    one.name
+    for one in (
+        *(metrics.JOBS_FAILED_TIMED_OUT, metrics.JOBS_FAILED_STOPPED),
+        *(metrics.EXECUTIONS_RUNNING, metrics.EXECUTIONS_NOT_STARTED),
+        *(metrics.COMPLETIONS_DROPPED, metrics.COMPLETIONS_RECONCILED),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,11 @@ def operations(assembly: Assembly) -> Dashboard:
     return found
 
 
+def of_executors(assembly: Assembly) -> list[Dashboard]:
+    """The dashboard of external executors, if the stage has any."""
+    return [one for one in dashboards(assembly) if one.name.endswith("-executors")]
+
+
 def metric_widgets(assembly: Assembly) -> Iterator[tuple[str, Dashboard, Properties]]:
     for dashboard in dashboards(assembly):
         for widget in dashboard.of_type("metric"):
@@ -75,9 +92,10 @@ def metric_widgets(assembly: Assembly) -> Iterator[tuple[str, Dashboard, Propert
 
 
 def test_every_file_is_a_dashboard_of_the_stage(assembly: Assembly) -> None:
-    assert {one.name for one in dashboards(assembly)} == {f"sluice-{assembly.stage}-{one.stem}" for one in FILES}
+    files = [file for file in FILES if external(assembly) or file.stem != "executors"]
+    assert {one.name for one in dashboards(assembly)} == {f"sluice-{assembly.stage}-{one.stem}" for one in files}
     texts = {one.name: one.text for one in dashboards(assembly)}
-    for file in FILES:
+    for file in files:
         # the file is JSON before anything is filled in: it can be pasted into the console, and back
         assert json.loads(file.read_text())["widgets"]
         assert texts[f"sluice-{assembly.stage}-{file.stem}"] == file.read_text()
@@ -98,18 +116,22 @@ def test_all_placeholders_are_filled_and_no_value_is_left_over(assembly: Assembl
 
 def test_widgets_lie_on_the_grid_and_nowhere_on_each_other(assembly: Assembly) -> None:
     for dashboard in dashboards(assembly):
-        taken: dict[tuple[int, int], int] = {}
-        for number, widget in enumerate(dashboard.widgets):
-            x, y, width, height = (widget[key] for key in ("x", "y", "width", "height"))
-            assert 0 <= x < x + width <= COLUMNS, (dashboard.name, number)
-            assert y >= 0, (dashboard.name, number)
-            assert 1 <= height <= TALLEST, (dashboard.name, number)
-            cells = set(itertools.product(range(x, x + width), range(y, y + height)))
-            assert not cells & taken.keys(), (dashboard.name, number, taken[min(cells & taken.keys())])
-            taken |= dict.fromkeys(cells, number)
-        # no row is half empty: there would be a hole in the page
-        bottom = max(y for _, y in taken)
-        assert set(taken) == set(itertools.product(range(COLUMNS), range(bottom + 1))), dashboard.name
+        check_grid(dashboard)
+
+
+def check_grid(dashboard: Dashboard) -> None:
+    taken: dict[tuple[int, int], int] = {}
+    for number, widget in enumerate(dashboard.widgets):
+        x, y, width, height = (widget[key] for key in ("x", "y", "width", "height"))
+        assert 0 <= x < x + width <= COLUMNS, (dashboard.name, number)
+        assert y >= 0, (dashboard.name, number)
+        assert 1 <= height <= TALLEST, (dashboard.name, number)
+        cells = set(itertools.product(range(x, x + width), range(y, y + height)))
+        assert not cells & taken.keys(), (dashboard.name, number, taken[min(cells & taken.keys())])
+        taken |= dict.fromkeys(cells, number)
+    # no row is half empty: there would be a hole in the page
+    bottom = max(y for _, y in taken)
+    assert set(taken) == set(itertools.product(range(COLUMNS), range(bottom + 1))), dashboard.name
 
 
 def test_dashboards_keep_cloudwatch_s_limits(assembly: Assembly) -> None:
@@ -187,26 +209,32 @@ def test_every_metric_of_the_catalogue_is_on_a_dashboard_or_in_an_alarm(assembly
         use for _, dashboard, widget in metric_widgets(assembly) for use in widget_uses(widget, dashboard.values)
     ]
     watched = [use for alarm in metric_alarms(assembly).values() for use in operands(alarm)]
-    assert {use.name for use in (*drawn, *watched) if use.namespace == NAMESPACE} == set(CATALOGUE)
+    shown = {use.name for use in (*drawn, *watched) if use.namespace == NAMESPACE}
+    assert shown == set(CATALOGUE) - (set() if external(assembly) else OF_EXECUTORS)
 
 
-def test_every_alarm_that_notifies_is_on_the_operations_page(assembly: Assembly) -> None:
-    dashboard = operations(assembly)
-    (widget,) = dashboard.of_type("alarm")
-    shown = [fill(one, dashboard.values) for one in widget["properties"]["alarms"]]
+def test_every_alarm_that_notifies_is_on_the_operations_page_or_on_the_executors(assembly: Assembly) -> None:
+    shown = [
+        fill(one, dashboard.values)
+        for dashboard in (operations(assembly), *of_executors(assembly))
+        for widget in dashboard.of_type("alarm")
+        for one in widget["properties"]["alarms"]
+    ]
     names = [assembly.resources[logical_id(one)]["Properties"]["AlarmName"] for one in shown]
     assert all(one["Fn::GetAtt"][1] == "Arn" for one in shown)
     assert len(set(names)) == len(names)
     assert set(names) == {one["AlarmName"] for one in every_alarm(assembly).values() if notifies(one)}
 
 
-def test_every_function_has_a_section_of_the_functions_page(assembly: Assembly) -> None:
-    (dashboard,) = [one for one in dashboards(assembly) if one.name.endswith("-functions")]
+def test_every_function_has_a_section_of_the_functions_page_or_is_on_the_executors(assembly: Assembly) -> None:
+    (functions,) = [one for one in dashboards(assembly) if one.name.endswith("-functions")]
     shown: dict[str, set[str]] = {}
-    for widget in dashboard.of_type("metric"):
-        for use in widget_uses(widget, dashboard.values):
-            for value in use.dimensions.values():
-                shown.setdefault(_thing(value, assembly), set()).add(use.name)
+    for dashboard in (functions, *of_executors(assembly)):
+        for widget in dashboard.of_type("metric"):
+            for use in widget_uses(widget, dashboard.values):
+                for value in use.dimensions.values():
+                    if isinstance(value, dict):
+                        shown.setdefault(_thing(value, assembly), set()).add(use.name)
     for function in assembly.of_type("Lambda::Function"):
         assert shown[function] >= {"Invocations", "Errors", "Throttles", "Duration", "ConcurrentExecutions"}
     for mapping in assembly.of_type("Lambda::EventSourceMapping"):
@@ -217,7 +245,47 @@ def _thing(value: Any, assembly: Assembly) -> str:
     return logical_id(assembly.outputs[value["Fn::ImportValue"].partition(":")[2]])
 
 
+# --- what only some stages have
+
+
+@pytest.mark.parametrize("left", EXTERNAL)
+def test_the_page_of_executors_has_what_there_is_of_one_alone(
+    synthesized: Callable[[str], Assembly], left: str
+) -> None:
+    # given the page of a stage with all of them, and what a stage with one of them does not fill
+    (page,) = of_executors(synthesized("longwork"))
+    foreign = [one.capitalize() for one in EXTERNAL if one != left]
+    foreign += [] if left == STEP_FUNCTIONS else ["StateMachine", "Workflow", "Function\\w+Workflow"]
+    known = {name for name in page.values if not re.match("|".join(foreign), name)}
+    assert known < set(page.values)
+
+    # when it is cut to what is known
+    cut_page = Dashboard(page.name, cut(page.text, known), page.values)
+
+    # then it names nothing else, and all that is known, and its widgets have no hole between them
+    assert set(PLACEHOLDER.findall(cut_page.text)) == known
+    check_grid(cut_page)
+    # and each has something to draw, with all that it is calculated from
+    for widget in cut_page.of_type("metric"):
+        ids = {row[-1].get("id") for row in widget["properties"]["metrics"]}
+        expressions = [row[-1]["expression"] for row in widget["properties"]["metrics"] if "expression" in row[-1]]
+        math = [parse(PLACEHOLDER.sub("1", one)) for one in expressions if not one.startswith("SEARCH(")]
+        assert widget["properties"]["metrics"]
+        assert all(set(one.names) <= ids for one in math)
+
+
 # --- that they say the same as the alarms
+
+
+def test_what_a_backlog_takes_to_drain_is_drawn_as_its_alarm_reckons_it(assembly: Assembly) -> None:
+    for page in of_executors(assembly):
+        rows = page.titled("Time to drain (a day if it does not)")["properties"]["metrics"]
+        drawn = {row[-1]["label"]: row[-1]["expression"] for row in rows if "expression" in row[-1]}
+        assert set(drawn) == {LAMBDA, *external(assembly)}
+        for executor, expression in drawn.items():
+            alarm = metric_alarms(assembly)[f"{'work' if executor == LAMBDA else executor}-time-to-drain"]
+            (reckoned,) = [query["Expression"] for query in alarm["Metrics"] if "Expression" in query]
+            assert re.sub(rf"_{executor}\b", "", expression) == reckoned
 
 
 @pytest.mark.parametrize(
@@ -246,7 +314,8 @@ def test_a_burn_rate_is_drawn_as_its_alarms_reckon_it(
 
     # when both are evaluated on the same data, of which one series has none
     variables = {name: dict(zip(STARTS, values, strict=True)) for name, values in series.items()}
-    variables |= {name: {} for name in parse(alarm).names if name not in variables}
+    asked = {*parse(alarm).names, *parse(drawn).names}
+    variables |= {name: {} for name in asked if name not in variables}
     by_alarm, by_widget = (parse(text).evaluate(variables, 300, STARTS) for text in (alarm, drawn))
 
     # then they agree, and so do the lines with the thresholds

@@ -122,9 +122,11 @@ def saved_queries(assembly: Assembly) -> dict[str, Properties]:
 
 
 def test_each_query_file_is_a_saved_query_over_all_functions_logs(assembly: Assembly) -> None:
-    # given the functions' log groups
+    # given the functions' log groups, and those of containers if there are any
     functions = assembly.of_type("Lambda::Function").values()
-    groups = sorted(logical_id(function["LoggingConfig"]["LogGroup"]) for function in functions)
+    groups = [logical_id(function["LoggingConfig"]["LogGroup"]) for function in functions]
+    outputs = ("BatchLogGroup", "EcsLogGroup")
+    groups = sorted([*groups, *(assembly.outputs[name]["Ref"] for name in outputs if name in assembly.outputs)])
 
     # then each file's query looks at all of them
     saved = saved_queries(assembly)

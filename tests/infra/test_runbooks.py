@@ -20,6 +20,8 @@ from sluice_core import LIVE_ALIAS
 from sluice_harness.description import ROOT
 from sluice_harness.ops.__main__ import main as sluice_ops
 from sluice_infra import stages
+from sluice_infra.alarm_specs import AlarmSpec
+from sluice_infra.alarms import alarm_specs, composite_specs
 from sluice_infra.stage_access import may_have_users
 from unit.sessions import ACTIONS
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from infra.assemblies import Assembly, Properties
+    from sluice_infra.alarm_specs import CompositeSpec
 
 pytestmark = pytest.mark.xdist_group("infra")
 
@@ -50,6 +53,12 @@ SIGNING_IN = {"configure", "sso"}
 @pytest.fixture
 def prod(synthesized: Callable[[str], Assembly]) -> Assembly:
     return synthesized("prod")
+
+
+@pytest.fixture
+def stages_of_pages(synthesized: Callable[[str], Assembly]) -> list[Assembly]:
+    """What pages are about: a stage without external executors, and one with all of them."""
+    return [synthesized("prod"), synthesized("longwork")]
 
 
 def code(page: Path) -> Iterator[str]:
@@ -84,9 +93,8 @@ def test_a_page_has_its_four_parts_and_is_one_page(page: Path) -> None:
         assert len(part.split()) >= 5
 
 
-def test_every_page_is_some_alarm_s(prod: Assembly) -> None:
-    pages = {said(alarm)["page"] for alarm in every_alarm(prod).values()}
-    assert pages == {str(page.relative_to(ROOT)) for page in PAGES}
+def test_every_page_is_some_alarm_s() -> None:
+    assert {one.runbook for one in specs_with_executors()} == {page.stem for page in PAGES}
 
 
 def test_links_lead_somewhere() -> None:
@@ -100,10 +108,31 @@ def test_links_lead_somewhere() -> None:
 
 def test_the_index_says_of_each_alarm_what_the_template_says(prod: Assembly) -> None:
     rows = [line.strip("| ").split(" | ") for line in INDEX.read_text().splitlines() if line.startswith("| `")]
-    assert {row[0].strip("`"): row[1:] for row in rows} == {
-        name: _row(alarm) for name, alarm in every_alarm(prod).items()
-    }
+    indexed = {row[0].strip("`"): row[1:] for row in rows}
+    of_prod = {name: _row(alarm) for name, alarm in every_alarm(prod).items()}
+    assert {name: row for name, row in indexed.items() if name in of_prod} == of_prod
+    # and of those of external executors, which prod has not, as prod would have them
+    assert indexed == {one.name: _row_of(one) for one in specs_with_executors()}
     assert [row[0] for row in rows] == sorted(row[0] for row in rows)
+
+
+def specs_with_executors() -> list[AlarmSpec | CompositeSpec]:
+    """The alarms of prod, if it had every executor."""
+    every = stages.stage_config("longwork")
+    containers = stages.Containers(image=every.batch.image)
+    settings = {"workloads": every.workloads, "executors": every.executors, "batch": containers, "ecs": containers}
+    config = replace(stages.stage_config("prod"), **settings)
+    return [*alarm_specs(config), *composite_specs(config)]
+
+
+def _row_of(spec: AlarmSpec | CompositeSpec) -> list[str]:
+    times = ("its alarms", "its alarms")
+    severity = str(spec.severity)
+    if isinstance(spec, AlarmSpec):
+        severity += "" if spec.notifies else ", silent"
+        periods = f"{spec.m} of {spec.n}, each {_span(spec.period_s)}"
+        times = (periods, _span((spec.n - spec.m + 1) * spec.period_s))
+    return [severity, *times, spec.means, f"[{spec.runbook}]({spec.runbook}.md)"]
 
 
 def _row(alarm: Properties) -> list[str]:
@@ -130,14 +159,15 @@ def _span(seconds: int) -> str:
 
 
 @EVERY_PAGE
-def test_widgets_are_on_the_dashboard(page: Path, prod: Assembly) -> None:
+def test_widgets_are_on_the_dashboard(page: Path, stages_of_pages: list[Assembly]) -> None:
     titles = {
         f"{dashboard.name.rpartition('-')[2]}/{fill(widget['properties']['title'], dashboard.values)}"
-        for dashboard in dashboards(prod)
+        for stage in stages_of_pages
+        for dashboard in dashboards(stage)
         for widget in dashboard.widgets
         if "title" in widget["properties"]
     }
-    named = {one for one in code(page) if re.match(r"(operations|functions)/", one)} - {"operations/X"}
+    named = {one for one in code(page) if re.match(r"(operations|functions|executors)/", one)} - {"operations/X"}
     assert named <= titles
 
 
@@ -154,21 +184,22 @@ def test_saved_queries_are_there(page: Path) -> None:
 
 
 @EVERY_PAGE
-def test_alarms_are_there(page: Path, prod: Assembly) -> None:
-    known = every_alarm(prod)
+def test_alarms_are_there(page: Path) -> None:
+    known = {one.name for one in specs_with_executors()}
     named = set(re.findall(r"(?:\$NAMED-|history_of )([a-z][\w-]*)", "\n".join(code(page))))
-    assert named - {"ingestion", "observability"} <= set(known)
+    assert named - {"ingestion", "observability"} <= known
     for one in code(page):
         if re.fullmatch(r"[a-z\d*-]*\*[a-z\d*-]*", one):
             assert any(re.fullmatch(one.replace("*", ".+"), name) for name in known), one
 
 
 @EVERY_PAGE
-def test_outputs_are_there(page: Path, prod: Assembly) -> None:
-    outputs = {
-        file.name.split(".")[0].removeprefix("sluice-prod-"): set(json.loads(file.read_text()).get("Outputs", {}))
-        for file in prod.template_files
-    }
+def test_outputs_are_there(page: Path, stages_of_pages: list[Assembly]) -> None:
+    outputs: dict[str, set[str]] = {}
+    for stage in stages_of_pages:
+        for file in stage.template_files:
+            stack = file.name.split(".")[0].removeprefix(f"sluice-{stage.stage}-")
+            outputs.setdefault(stack, set()).update(json.loads(file.read_text()).get("Outputs", {}))
     asked = {
         (name, stack or "ingestion")
         for one in code(page)
@@ -288,7 +319,7 @@ def test_commands_see_all_of_a_stack(page: Path) -> None:
 def test_operator_s_commands_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for line in code(page):
         assert "sluice-ops --" not in line, "the command comes first"
-        if found := re.search(r"sluice-ops ((?:dlq|job|audit|trace)\b.*)", line):
+        if found := re.search(r"sluice-ops ((?:dlq|job|executions|audit|trace)\b.*)", line):
             words = shlex.split(found[1])
             names = words[:2] if words[0] in {"dlq", "job"} else words[:1]
             with pytest.raises(SystemExit) as ended:

@@ -35,9 +35,9 @@ def rows(header: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
 
 
-def listed_grants(functions: set[str]) -> Iterator[Grant]:
-    """What the page grants; of a row about each function, what it grants these."""
-    for role, actions, on, why in rows("role"):
+def listed_grants(functions: set[str], header: str = "role") -> Iterator[Grant]:
+    """What one of the page's tables grants; of a row about each function, what it grants these."""
+    for role, actions, on, why in rows(header):
         assert len(why.split()) >= FEWEST_WORDS, f"{role} {actions}: say why"
         for name in sorted(functions) if role.startswith(EACH_FUNCTION) else codes(role):
             for action in codes(actions):
@@ -96,6 +96,22 @@ def test_the_page_lists_every_action_of_every_role(assembly: Assembly) -> None:
     assert not (stale := on_page - found), f"take out of {PAGE.name}:\n{lines(stale)}"
 
 
+def test_the_page_lists_what_external_executors_add(synthesized: Callable[[str], Assembly]) -> None:
+    # given what the roles of the stage with every executor may do, and what both tables say of these roles
+    stage = synthesized("longwork")
+    found, functions = grants(stage), of_functions(stage)
+    roles = {role for role, _, _ in found}
+    every_stage_s = {one for one in listed_grants(functions) if one[0] in roles}
+    added = set(listed_grants(functions, "role there"))
+
+    # then it is the same, and nothing is said twice
+    assert not (missing := found - every_stage_s - added), (
+        f"add to {PAGE.name}, with the reason:\n{lines(missing)}"
+    )
+    assert not (stale := (every_stage_s | added) - found), f"take out of {PAGE.name}:\n{lines(stale)}"
+    assert not (twice := every_stage_s & added), f"take out of {PAGE.name}:\n{lines(twice)}"
+
+
 def test_the_page_lists_no_role_that_production_lacks(synthesized: Callable[[str], Assembly]) -> None:
     prod = synthesized("prod")
     roles = {role for role, _, _ in listed_grants(of_functions(prod))}
@@ -103,9 +119,19 @@ def test_the_page_lists_no_role_that_production_lacks(synthesized: Callable[[str
 
 
 def test_the_page_says_who_takes_on_each_role(assembly: Assembly) -> None:
+    check_trusts(assembly, rows("taken on"))
+
+
+def test_the_page_says_who_takes_on_what_external_executors_add(
+    synthesized: Callable[[str], Assembly],
+) -> None:
+    check_trusts(synthesized("longwork"), [*rows("taken on"), *rows("taken on there")])
+
+
+def check_trusts(assembly: Assembly, table: list[list[str]]) -> None:
     # given who takes on what by the page, a service or another role, and the managed policies that it names
     trusted: dict[str, list[str]] = {}
-    for takes_on, by, remarks in rows("taken on"):
+    for takes_on, by, remarks in table:
         names = of_functions(assembly) if takes_on.startswith(EACH_FUNCTION) else codes(takes_on)
         trusted |= {name: [*codes(by), *codes(remarks)] for name in names}
 

@@ -15,9 +15,11 @@ import aws_cdk as cdk
 from aws_cdk import aws_s3, aws_sqs
 from sluice_core.workloads import WorkResult
 from sluice_infra.app import build, check
+from sluice_infra.executor_settings import Containers
 from sluice_infra.stages import Domain, stage_config
 
 LOCAL = stage_config("local")
+IMAGE = f"000000000000.dkr.ecr.us-east-1.amazonaws.com/own@sha256:{'1' * 64}"
 
 
 class Echo:
@@ -70,7 +72,34 @@ def unencrypted(app: cdk.App) -> None:
     check(app)
 
 
-VARIANTS = (unchanged, other_retention, other_schema, with_front_door, unencrypted)
+def workflows_alone(app: cdk.App) -> None:
+    """One external executor: Step Functions."""
+    build(app, replace(LOCAL, executors="weather-report=stepfunctions"))
+    check(app)
+
+
+def batch_alone(app: cdk.App) -> None:
+    """One external executor: AWS Batch."""
+    build(app, replace(LOCAL, executors="weather-report=batch", batch=Containers(image=IMAGE)))
+    check(app)
+
+
+def ecs_draining(app: cdk.App) -> None:
+    """One external executor, which no job type uses any more: ECS."""
+    build(app, replace(LOCAL, draining=("ecs",), ecs=Containers(image=IMAGE, vcpu=0.25, memory_mib=512)))
+    check(app)
+
+
+VARIANTS = (
+    unchanged,
+    other_retention,
+    other_schema,
+    with_front_door,
+    unencrypted,
+    workflows_alone,
+    batch_alone,
+    ecs_draining,
+)
 
 
 def main(folder: Path) -> None:

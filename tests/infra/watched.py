@@ -13,6 +13,7 @@ from infra.aws_metrics import AWS_METRICS, Kind, Sent
 from sluice_core import metrics
 from sluice_core.metrics import CLIENT, NAMESPACE, Metric, Unit
 from sluice_harness.cloudwatch.expressions import UnsupportedExpression, parse
+from sluice_infra.stages import stage_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
 
 CATALOGUE = {one.name: one for one in vars(metrics).values() if isinstance(one, Metric)}
 _KINDS = {Unit.COUNT: Kind.COUNT, Unit.MILLISECONDS: Kind.TIME, Unit.BYTES: Kind.SIZE}
+# Counts of what there is, and not of what happens.
+_LEVELS = {metrics.EXECUTIONS_RUNNING.name}
 # What a dimension's value has to be a name of, and how a template says that name.
 _THINGS = {
     "ExecutedVersion": ("AWS::Lambda::Version", "Version"),
     "EventSourceMappingUUID": ("AWS::Lambda::EventSourceMapping", "Ref"),
     "FunctionName": ("AWS::Lambda::Function", "Ref"),
     "QueueName": ("AWS::SQS::Queue", "QueueName"),
+    "RuleName": ("AWS::Events::Rule", "Ref"),
+    "StateMachineArn": ("AWS::StepFunctions::StateMachine", "Arn"),
     "TableName": ("AWS::DynamoDB::Table", "Ref"),
     "TopicName": ("AWS::SNS::Topic", "TopicName"),
 }
@@ -156,7 +161,8 @@ def sent_as(use: Use) -> Sent | None:
     """What is known of a metric, or None if nobody sends it."""
     if use.namespace == NAMESPACE and use.name in CATALOGUE:
         metric = CATALOGUE[use.name]
-        return Sent(_KINDS[metric.unit], frozenset(map(frozenset, metric.dimension_sets)))
+        kind = Kind.LEVEL if use.name in _LEVELS else _KINDS[metric.unit]
+        return Sent(kind, frozenset(map(frozenset, metric.dimension_sets)))
     return AWS_METRICS.get(use.namespace, {}).get(use.name)
 
 
@@ -174,8 +180,11 @@ def _is_there(use: Use, name: str, value: Any, assembly: Assembly) -> bool:
         return _is_name(assembly, resolved(value, assembly), *_THINGS[name])
     known: Mapping[str, Callable[[], Any]] = {
         "ApiName": lambda: {assembly.only("ApiGateway::RestApi")["Name"]},
+        "Executor": lambda: set(stage_config(assembly.stage).external_executors),
         "GlobalSecondaryIndexName": lambda: {
-            one["IndexName"] for one in assembly.only("DynamoDB::Table")["GlobalSecondaryIndexes"]
+            one["IndexName"]
+            for table in assembly.of_type("DynamoDB::Table").values()
+            for one in table.get("GlobalSecondaryIndexes", [])
         },
         "Method": lambda: {verb for verb, _ in counted_methods(assembly)},
         "Operation": lambda: table_operations(assembly),
@@ -222,9 +231,10 @@ def _path(resource: Any, assembly: Assembly) -> str:
     return f"{_path(found['Properties']['ParentId'], assembly)}/{found['Properties']['PathPart']}"
 
 
-def table_operations(assembly: Assembly) -> set[str]:
-    """The operations on the table that functions may call: PartiQL's statements come in batches."""
-    grants = {action for _, statement in assembly.statements() for action in _actions(statement)}
+def table_operations(assembly: Assembly, table: str = "") -> set[str]:
+    """The operations on tables, or on one of them, that functions may call: PartiQL statements come in batches."""
+    statements = [one for _, one in assembly.statements() if table in json.dumps(one.get("Resource", ""))]
+    grants = {action for statement in statements for action in _actions(statement)}
     of_the_stream = {"DescribeStream", "GetRecords", "GetShardIterator", "ListStreams"}
     operations = {action.removeprefix("dynamodb:") for action in grants if action.startswith("dynamodb:")}
     return {"BatchExecuteStatement" if "PartiQL" in one else one for one in operations - of_the_stream}

@@ -9,7 +9,7 @@ from stage.grants import Grant
 from stage.running import deployed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from stage.running import Person, RunningStage
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 def altered_stage(assembly: Path) -> Iterator[RunningStage]:
     """A stage whose settings tests change and put back; they are of the xdist group ``broken_stage``."""
     with deployed("altered", assembly, faults_api=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def longwork(assemblies: Callable[[str], Path]) -> Iterator[RunningStage]:
+    """The local stage with every executor; its tests share it and are of the xdist group ``longwork``."""
+    with deployed("longwork", assemblies("longwork"), stage="longwork") as running:
         yield running
 
 

@@ -13,7 +13,7 @@ from sluice_harness.description import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.xdist_group("bench")
+pytestmark = [pytest.mark.xdist_group("bench"), pytest.mark.usefixtures("assembly")]
 
 JOBS = 50
 CONSUMERS = ("processor", "batch-simulator")

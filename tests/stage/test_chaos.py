@@ -18,7 +18,7 @@ from sluice_harness.description import ROOT, description_path
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.xdist_group("chaos")
+pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.usefixtures("assembly")]
 
 JOBS = 250
 # With this seed each kind of fault comes early in the life of the first workers, and no job kills its worker each

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.xdist_group("deploy")
 
+# The tests of infra have the CDK check its templates.
+UNCHECKED = {"CDK_VALIDATION": "false"}
 NO_ACCOUNT = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
 
 
@@ -42,7 +44,14 @@ def run(command: str, *arguments: str, **environment: str) -> subprocess.Complet
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return subprocess.run(
         [sys.executable, "-m", "sluice_harness.deploy", command, *arguments],
-        env={**kept, "AWS_EC2_METADATA_DISABLED": "true", "COLUMNS": "200", **NO_ACCOUNT, **environment},
+        env={
+            **kept,
+            **UNCHECKED,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "COLUMNS": "200",
+            **NO_ACCOUNT,
+            **environment,
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -15,7 +15,7 @@ from sluice_harness.description import ROOT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.xdist_group("drill")
+pytestmark = [pytest.mark.xdist_group("drill"), pytest.mark.usefixtures("assembly")]
 
 NAME = f"test-drill-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}-{os.getpid()}"
 

@@ -16,7 +16,7 @@ from stage.running import until
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.xdist_group("loadtest-session")
+pytestmark = [pytest.mark.xdist_group("loadtest-session"), pytest.mark.usefixtures("assembly")]
 
 _SCENARIO = """
 [interrupted]

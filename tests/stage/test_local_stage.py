@@ -62,7 +62,7 @@ class OwnedStage:
 
 @pytest.fixture(scope="module")
 def owned(assembly: Path) -> Iterator[dict[signal.Signals, OwnedStage]]:
-    """A stage for each signal; all come up at the same time. The assembly's bundle is theirs, too."""
+    """A stage for each signal; all come up at the same time, of that assembly."""
     assert assembly
     stages = {one: _start(f"test-{one.name.lower()}-{os.getpid()}") for one in SIGNALS}
     yield stages

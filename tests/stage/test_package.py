@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.xdist_group("package")
 
+# The tests of infra have the CDK check its templates.
+UNCHECKED = {"CDK_VALIDATION": "false"}
 NOWHERE = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
 BIN = os.path.dirname(sys.executable)  # noqa: PTH120 - the environment's own, not what its python links to
 # None is a default, and none is another's. How traffic shifts is the default: a first deployment shifts nothing.
@@ -65,7 +67,7 @@ def run(*command: str, cwd: Path = ROOT, environment: Mapping[str, str] = NOWHER
     return subprocess.run(
         command,
         cwd=cwd,
-        env={**kept, "PATH": path, "AWS_EC2_METADATA_DISABLED": "true", **NOWHERE, **environment},
+        env={**kept, "PATH": path, **UNCHECKED, "AWS_EC2_METADATA_DISABLED": "true", **NOWHERE, **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -14,12 +14,14 @@ import boto3
 import botocore.session
 import pytest
 from sluice_core import clients, dead_letters
+from sluice_core.executors import Started
 from sluice_core.ledger import JobLedger
 from sluice_core.work_queue import WorkQueueExecutor
 from sluice_handlers import telemetry
 from sluice_harness import description
 from sluice_harness.local_stage import LocalStage
 from unit import workloads_for_tests
+from unit.external_stage import external  # noqa: F401 - a fixture
 from unit.lambda_events import MAX_RECEIVES
 from unit.operated import STAGE, Operated, Sources
 from unit.resources import Bucket, Output, WorkQueue
@@ -179,7 +181,8 @@ def dispatch(work_queue: WorkQueue) -> Dispatch:
     """Send jobs through the real executor; return the real records that Lambda would get, so often received."""
 
     def send(*submissions: Submission, receives: int = 1) -> list[dict[str, Any]]:
-        assert WorkQueueExecutor(work_queue.sqs, work_queue.url).start(submissions) == set()
+        results = WorkQueueExecutor(work_queue.sqs, work_queue.url).start(submissions)
+        assert all(isinstance(one, Started) for one in results)
         records = {}
         for record in work_queue.deliver():
             record["attributes"]["ApproximateReceiveCount"] = str(receives)
@@ -258,7 +261,7 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
     def tapped(make: Callable[..., Any]) -> Callable[..., Any]:
         return lambda **credentials: wire.tap(make(**credentials))
 
-    for name in ("dynamodb", "events", "s3", "sqs"):
+    for name in ("dynamodb", "events", "lambda_", "s3", "sqs"):
         monkeypatch.setattr(clients, name, tapped(getattr(clients, name)))
     return wire
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -88,6 +87,15 @@ class Containers:
             **changed,
         }
 
+    def aws(self) -> dict[str, str]:
+        """Return what tells a process where AWS is, and who it is there."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
     def process(
         self, submission: Submission, *python: str, token: str = START, **changed: str
     ) -> subprocess.Popen[str]:
@@ -96,10 +104,7 @@ class Containers:
             [sys.executable, *(python or ("-m", "sluice_core.run_job"))],
             env={
                 "PYTHONPATH": str(ROOT / "tests"),
-                "AWS_ENDPOINT_URL": self.endpoint_url,
-                "AWS_ACCESS_KEY_ID": "test",
-                "AWS_SECRET_ACCESS_KEY": "test",
-                "HOME": os.environ.get("HOME", "/"),
+                **self.aws(),
                 **self.environment(submission, token, **changed),
             },
             stdout=subprocess.PIPE,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonschema import Draft7Validator  # type: ignore[import-untyped]
 from sluice_core import metrics
-from sluice_core.metrics import JOB_TYPE, NAMESPACE, STAGE, Metric
+from sluice_core.metrics import EXECUTOR, JOB_TYPE, NAMESPACE, STAGE, Metric
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,8 +52,8 @@ def _against_the_catalogue(document: Mapping[str, Any]) -> Iterator[str]:
     dimensions = {name for one in directive["Dimensions"] for name in one}
     if others := document.keys() - names - dimensions - {"_aws"}:
         yield f"{sorted(others)} are beside the metrics"
-    # An alarm watches all job types together, so that is always there.
-    if [STAGE] not in directive["Dimensions"]:
+    # An alarm watches all job types together, so that is always there; it watches each executor for itself.
+    if [STAGE] not in directive["Dimensions"] and EXECUTOR not in document:
         yield f"the dimensions are {directive['Dimensions']}, without the stage alone"
     for metric in directive["Metrics"]:
         known = CATALOGUE.get(metric["Name"])

@@ -13,10 +13,10 @@ from botocore.config import Config
 from botocore.stub import Stubber
 from moto import mock_aws
 from sluice_core.jobs import JobKey, Submission
-from unit.state_changes import KEY, REGION, START_TOKEN
+from unit.state_changes import KEY, REGION, START_TOKEN, state_change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from botocore.session import Session
 
@@ -55,6 +55,11 @@ def stubbed(service: str) -> Iterator[Stubber]:
         stub.assert_no_pending_responses()
 
 
+def maker(stub: Stubber) -> Callable[[], Any]:
+    """Return what an executor makes its client with."""
+    return lambda: stub.client
+
+
 def submissions(*tokens: str) -> list[Submission]:
     """Return a job for each start."""
     return [
@@ -63,8 +68,9 @@ def submissions(*tokens: str) -> list[Submission]:
     ]
 
 
-def described(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an event's detail as the service's API has it: without nulls, and with Step Functions' times as dates."""
+def described(executor: str, change: str, **members: Any) -> dict[str, Any]:
+    """Return a state change's detail as the API has it: without nulls, and with Step Functions' times as dates."""
+    event = state_change(executor, change, **members)
     detail = {name: value for name, value in event["detail"].items() if value is not None}
     dates = {name: datetime.fromtimestamp(detail[name] / 1000, UTC) for name in detail if name in _DATES}
     return {**detail, **dates}
@@ -109,8 +115,9 @@ def make_job_queue() -> tuple[str, str]:
     return queue, definition
 
 
-def make_cluster() -> tuple[str, str]:
-    """Make a cluster and a task definition of moto's and return their ARNs."""
+def make_cluster() -> tuple[str, str, str]:
+    """Make a cluster and a task definition of moto's and return their ARNs, and the id of a subnet."""
+    subnet = client("ec2").describe_subnets(MaxResults=5)["Subnets"][0]["SubnetId"]
     ecs = client("ecs")
     cluster = ecs.create_cluster(clusterName="work")["cluster"]["clusterArn"]
     definition = ecs.register_task_definition(
@@ -119,6 +126,6 @@ def make_cluster() -> tuple[str, str]:
         networkMode="awsvpc",
         cpu="256",
         memory="512",
-        containerDefinitions=[{"name": "job", "image": "work", "essential": True}],
+        containerDefinitions=[{"name": "job", "image": "work", "memory": 512, "essential": True}],
     )["taskDefinition"]["taskDefinitionArn"]
-    return cluster, definition
+    return cluster, definition, subnet

@@ -26,6 +26,8 @@ _numbers = itertools.count(1)
 class Context:
     """A Lambda context whose time runs out as told; the last answer holds."""
 
+    aws_request_id = "c0ffee00-1111-4222-8333-444455556666"
+
     def __init__(self, *remaining_ms: int) -> None:
         self._remaining_ms = list(remaining_ms or [60_000])
 

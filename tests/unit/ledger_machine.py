@@ -22,7 +22,7 @@ from unit.ledger_wire import Fault, Wire
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mypy_boto3_dynamodb import DynamoDBClient
     from sluice_core.ledger import Write
@@ -84,16 +84,20 @@ class Step:
     fault: Fault
 
 
-steps = st.builds(
-    Step,
-    does=st.sampled_from([name for name, weight in DOINGS.items() for _ in range(weight)]),
-    after=st.sampled_from([0, 0, 0, 0, 0, 0, 15_000, 15_000, 15_000, 40_000, 40_000]),
-    worker=st.integers(0, 2),
-    jobs=st.sampled_from([[0], [0], [0], [0], [1], [0, 1], [1, 0]]),
-    picks=st.lists(st.integers(0, 7), min_size=1, max_size=5),
-    # Most calls go well, or little would ever happen.
-    fault=st.sampled_from([Fault.NONE] * 2 * len(Fault) + list(Fault)),
-)
+def steps_of(doings: Mapping[str, int]) -> st.SearchStrategy[Step]:
+    """Draw steps of these doings, as often as they say."""
+    return st.builds(
+        Step,
+        does=st.sampled_from([name for name, weight in doings.items() for _ in range(weight)]),
+        after=st.sampled_from([0, 0, 0, 0, 0, 0, 15_000, 15_000, 15_000, 40_000, 40_000]),
+        worker=st.integers(0, 2),
+        jobs=st.sampled_from([[0], [0], [0], [0], [1], [0, 1], [1, 0]]),
+        picks=st.lists(st.integers(0, 7), min_size=1, max_size=5),
+        # Most calls go well, or little would ever happen.
+        fault=st.sampled_from([Fault.NONE] * 2 * len(Fault) + list(Fault)),
+    )
+
+
 clocks = st.sampled_from([0, -_OFF_MS, _OFF_MS])
 
 
@@ -150,7 +154,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # One rule, not one for each doing: hypothesis would switch about half of them off in each example, and what
     # goes wrong here takes several actors.
-    @rule(step=steps)
+    @rule(step=steps_of(DOINGS))
     def someone_acts(self, step: Step) -> None:
         self._now += step.after
         act: Callable[[Step], None] = getattr(self, step.does)
@@ -353,6 +357,10 @@ class LedgerMachine(RuleBasedStateMachine):
         deeds = [Deed("claim", one.attempt.key, one.attempt.token, None, one.relies_until, ends) for one in hands]
         lease_until = now + LEASE_MS + ALLOWANCE_MS
         writes = self._act(step, deeds, lambda: self._ledger.claim(attempts, now, lease_until))
+        self._keep(hands, writes)
+
+    def _keep(self, hands: list[Hand], writes: list[Write]) -> None:
+        """Note what claims their workers have, or may have for all that they know."""
         self._hands = [hand for hand in self._hands if hand not in hands]
         for hand, write in zip(hands, writes, strict=True):
             if write.outcome is not Outcome.REFUSED:

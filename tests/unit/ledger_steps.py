@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sluice_core.executors import BATCH, LAMBDA
 from sluice_core.jobs import Job, JobError, JobStatus, StoredResult
-from sluice_core.ledger import Attempt, Outcome, Write
+from sluice_core.ledger import Attempt, Outcome, Start, Write
 from unit.lambda_events import job
 from unit.lambda_events import row as row_of
 
@@ -25,6 +26,10 @@ WRITTEN = Write(Outcome.WRITTEN)
 JOB = job("the-job", at=NOW - 5_000)
 MINE = Attempt(JOB.key, "attempt-mine")
 OTHER = Attempt(JOB.key, "attempt-other")
+REQUEST_ID = "the-invocation-s-request-id"
+FIRST = Start(JOB.key, "start-1", BATCH)
+SECOND = Start(JOB.key, "start-2", BATCH, after="start-1")
+HANDLE = "the-batch-job-s-id"
 
 
 def outcomes(writes: list[Write]) -> list[str]:
@@ -40,7 +45,7 @@ def record(ledger: JobLedger) -> list[Write]:
 
 
 def claim(ledger: JobLedger, attempt: Attempt = MINE, now_ms: int = NOW) -> list[Write]:
-    return ledger.claim([attempt], now_ms, now_ms + 60_000)
+    return ledger.claim([attempt], now_ms, now_ms + 60_000, REQUEST_ID)
 
 
 def renew(ledger: JobLedger, attempt: Attempt = MINE, lease_until_ms: int = LEASE_END + 60_000) -> list[Write]:
@@ -75,6 +80,34 @@ def reopen(ledger: JobLedger, seen: Job, held_until_ms: int = HELD_UNTIL) -> lis
     return [ledger.reopen(seen, NOW + 2_000, held_until_ms)]
 
 
+def begin(ledger: JobLedger, start: Start = FIRST, now_ms: int = NOW) -> list[Write]:
+    return ledger.begin([start], now_ms)
+
+
+def note(ledger: JobLedger, start: Start = FIRST) -> list[Write]:
+    return ledger.note_handles([(start, HANDLE)])
+
+
+def claim_started(ledger: JobLedger, attempt: Attempt = MINE, now_ms: int = NOW) -> list[Write]:
+    """Claim the job as what was started first."""
+    return [ledger.claim_started(attempt, FIRST.token, now_ms, now_ms + 60_000)]
+
+
+def fail_started(ledger: JobLedger, start: Start = FIRST, now_ms: int = ENDED) -> list[Write]:
+    return ledger.fail_started([(start, ERROR)], now_ms)
+
+
+def close(ledger: JobLedger, start: Start = FIRST) -> list[Write]:
+    return ledger.close([start])
+
+
+def begun(ledger: JobLedger) -> Job:
+    """Bring the job to its first start and return it as it is then."""
+    record(ledger)
+    begin(ledger)
+    return row(ledger)
+
+
 def failed(ledger: JobLedger) -> Job:
     """Bring the job to its failure and return it as it is then."""
     record(ledger)
@@ -85,13 +118,32 @@ def failed(ledger: JobLedger) -> Job:
 
 def a_row(status: JobStatus, **fields: Any) -> Job:
     """Return the job's row as it should be, in this state."""
-    return Job(JOB.key, "scripted", status, NOW - 5_000, JOB.digest, **{"lease_until": 0, "attempts": 0, **fields})
+    new = {"lease_until": 0, "attempts": 0, "executor": LAMBDA}
+    return Job(JOB.key, "scripted", status, NOW - 5_000, JOB.digest, **{**new, **fields})
 
 
 def a_claimed_row(attempt: Attempt = MINE, status: JobStatus = JobStatus.RUNNING, **fields: Any) -> Job:
     """Return the row after one claim, unless told otherwise."""
-    claimed = {"attempts": 1, "attempt": attempt.token, "lease_until": LEASE_END, "started_at": NOW}
+    claimed = {
+        "attempts": 1,
+        "attempt": attempt.token,
+        "lease_until": LEASE_END,
+        "started_at": NOW,
+        "handle": REQUEST_ID,
+    }
     return a_row(status, **{**claimed, **fields})
+
+
+def a_begun_row(start: Start = FIRST, status: JobStatus = JobStatus.SUBMITTED, **fields: Any) -> Job:
+    """Return the row after a start was begun, unless told otherwise."""
+    begun = {
+        "executor": start.executor,
+        "start_token": start.token,
+        "starts": 1,
+        "executing": start.executor,
+        "executing_since": NOW,
+    }
+    return a_row(status, **{**begun, **fields})
 
 
 SUBMITTED_ROW = a_row(JobStatus.SUBMITTED)

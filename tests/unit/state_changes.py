@@ -44,7 +44,6 @@ HANDLES = {
     ECS: f"arn:aws:ecs:{REGION}:{ACCOUNT}:task/work/c13b4cb40f1f4fe4a2971f76ae5a47ad",
 }
 RESULT = StoredResult(f"results/{KEY.owner}/{KEY.job_id}/{START_TOKEN}.json", "application/json", 321)
-EXHAUSTED = JobError("RETRIES_EXHAUSTED", "No attempt could finish the work; submit it again later.")
 REFUSED = JobError("NO_SUCH_STATION", "There is no such station; name another.")
 SECRET = "Traceback: /opt/secret.py"  # must reach no client
 
@@ -84,6 +83,7 @@ def lambda_cause(message: str, error_type: str) -> str:
 _OPEN, _SUCCEEDED, _FAILED = ExecutionState.OPEN, ExecutionState.SUCCEEDED, ExecutionState.FAILED
 _OVERDUE, _STOPPED_BY_SOMEBODY, _LOST = ExecutionState.TIMED_OUT, ExecutionState.STOPPED, ExecutionState.LOST
 _REFUSAL = lambda_cause(json.dumps({"code": REFUSED.code, "message": REFUSED.message}), "WorkRefused")
+_CRASH = lambda_cause(SECRET, "OSError")
 
 CHANGES: Mapping[str, Mapping[str, Change]] = {
     STEP_FUNCTIONS: {
@@ -92,7 +92,7 @@ CHANGES: Mapping[str, Mapping[str, Change]] = {
         "not wanted": Change({"status": "SUCCEEDED", "output": '{"wanted": false}'}, _SUCCEEDED),
         "refused": Change({"status": "FAILED", "error": "WorkRefused", "cause": _REFUSAL}, _FAILED, REFUSED),
         "failed": Change(
-            {"status": "FAILED", "error": "OSError", "cause": lambda_cause(SECRET, "OSError")}, _FAILED, EXHAUSTED
+            {"status": "FAILED", "error": "OSError", "cause": lambda_cause(SECRET, "OSError")}, _FAILED
         ),
         "timed out": Change({"status": "TIMED_OUT"}, _OVERDUE),
         "a state timed out": Change({"status": "FAILED", "error": "States.Timeout", "cause": ""}, _OVERDUE),

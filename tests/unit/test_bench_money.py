@@ -92,7 +92,7 @@ def test_authorizations_are_priced_apart() -> None:
 def test_what_cannot_be_tapped_is_counted_by_what_it_does() -> None:
     # given a hundred jobs in eleven and twelve batches
     counted = {
-        "sent requests": 100.0,
+        "sent request": 100.0,
         "invocations processor": 11.0,
         "invocations batch-simulator": 12.0,
         "duration processor": 110.0,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sluice_core.jobs import JobKey, JobStatus, Submission
 from sluice_core.requests import MalformedMessage, read_provenance
 from sluice_core.rows import new_row, read_row
-from sluice_core.work_queue import read_work_message
+from sluice_core.work_queue import read_work_message, work_message
 from unit.lambda_events import request_record
 
 KEY = JobKey("ann", "job-1")
@@ -35,6 +36,15 @@ def test_a_later_version_s_work_message_is_read() -> None:
     assert read_work_message(json.dumps({**MESSAGE, "priority": 7})) == SUBMISSION
 
 
+def test_a_work_message_says_which_start_it_is_in_the_place_of() -> None:
+    again = replace(SUBMISSION, start_token="start-1")
+
+    assert json.loads(work_message(SUBMISSION)) == MESSAGE
+    assert json.loads(work_message(again)) == {**MESSAGE, "startToken": "start-1"}
+    assert read_work_message(work_message(again)).start_token == "start-1"
+    assert read_work_message(json.dumps(MESSAGE)).start_token == ""
+
+
 @pytest.mark.parametrize("member", MESSAGE)
 def test_work_messages_cannot_do_without_what_they_have_always_had(member: str) -> None:
     with pytest.raises(MalformedMessage, match="not a work message of this version"):
@@ -50,7 +60,8 @@ def test_a_later_version_s_row_is_read() -> None:
 def test_a_row_of_a_version_that_knew_less_is_read() -> None:
     # Given a row without what is not there in every state, or was not always
     row = new_row(SUBMISSION, retention_s=60)
-    del row["leaseUntil"], row["heldUntil"]
+    for name in ("leaseUntil", "heldUntil", "executor", "startToken", "starts"):
+        del row[name]
 
     # Then it is a job all the same
     assert read_row(row).key == KEY

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sluice_core.callers import owner_tag
 from sluice_core.jobs import JobKey, JobStatus, Submission, is_job_id, may_be_queued
@@ -123,3 +125,38 @@ def test_a_row_of_before_there_were_holds_is_read_as_not_held() -> None:
     del row["heldUntil"]
 
     assert read_row(row).held_until == 0
+
+
+def test_a_row_of_before_there_were_executors_is_read_as_never_started() -> None:
+    row = new_row(Submission(JobKey("ann", "a-job-of-old-days"), "scripted", {}, 1), 10)
+    del row["executor"], row["startToken"], row["starts"]
+
+    job = read_row(row)
+
+    assert (job.executor, job.start_token, job.starts, job.handle, job.executing) == ("", "", 0, "", "")
+
+
+def test_a_row_says_who_runs_its_job_and_as_what() -> None:
+    submission = Submission(JobKey("ann", "a-job-of-a-batch"), "scripted", {}, 1, executor="batch")
+    assert read_row(new_row(submission, 10)).executor == "batch"
+
+    job = read_row(
+        {
+            **new_row(submission, 10),
+            "handle": {"S": "the-id"},
+            "startToken": {"S": "start-3"},
+            "starts": {"N": "3"},
+            "executing": {"S": "batch"},
+            "executingSince": {"N": "7"},
+        }
+    )
+
+    assert (job.executor, job.handle, job.start_token, job.starts) == ("batch", "the-id", "start-3", 3)
+    assert (job.executing, job.executing_since) == ("batch", 7)
+
+
+def test_what_it_is_started_with_makes_no_other_job() -> None:
+    one = submission(a=1)
+
+    assert replace(one, executor="batch", start_token="start-1") == one
+    assert replace(one, executor="batch", start_token="start-1").digest == one.digest

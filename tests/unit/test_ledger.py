@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -80,7 +81,7 @@ def test_a_job_cancelled_before_it_was_recorded_is_found_ended(ledger: JobLedger
     assert ledger.record_cancelled(JOB.key, NOW - 9_000, NOW) == WRITTEN
 
     # When the request comes, then it is refused by a row that knows nothing of what it asked for
-    expected = Job(JOB.key, "", JobStatus.CANCELLED, NOW - 9_000, digest="", lease_until=0, ended_at=NOW)
+    expected = replace(a_row(JobStatus.CANCELLED, ended_at=NOW), job_type="", digest="", submitted_at=NOW - 9_000)
     assert record(ledger) == [Write(Outcome.REFUSED, expected)]
     assert claim(ledger) == [Write(Outcome.REFUSED, expected)]
     assert row(ledger) == expected

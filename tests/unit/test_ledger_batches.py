@@ -58,8 +58,12 @@ def test_no_jobs_are_no_calls(scripted: JobLedger) -> None:
         scripted.fail([], NOW),
         scripted.release([]),
         scripted.expire([], LOST, NOW),
+        scripted.begin([], NOW),
+        scripted.note_handles([]),
+        scripted.fail_started([], NOW),
+        scripted.close([]),
     ]
-    assert writes == [[]] * 7
+    assert writes == [[]] * 11
     assert scripted.get_many([]) == {}
 
 

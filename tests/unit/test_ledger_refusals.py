@@ -25,12 +25,17 @@ from unit.ledger_steps import (
     WRITTEN,
     a_claimed_row,
     abort,
+    begin,
     cancel,
     claim,
+    claim_started,
+    close,
     complete,
     expire,
     fail,
+    fail_started,
     failed,
+    note,
     outcomes,
     record,
     release,
@@ -65,7 +70,13 @@ def test_a_second_record_is_refused_with_the_row_that_stands(ledger: JobLedger) 
     assert row(ledger) == SUBMITTED_ROW
 
 
-@pytest.mark.parametrize("change", [claim, renew, complete, fail, release, cancel, abort, expire])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(claim, renew, complete, fail, release, cancel, abort, expire),
+        *(begin, note, claim_started, fail_started, close),
+    ],
+)
 def test_a_job_that_is_not_there_is_refused_without_a_row(ledger: JobLedger, change: Change) -> None:
     # An update must never create half a row
     assert change(ledger) == [Write(Outcome.REFUSED, None)]

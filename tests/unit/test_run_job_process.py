@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from sluice_core import container_run, run_job
 from sluice_core.external import TRY_AGAIN
 from sluice_core.jobs import JobStatus
+from sluice_harness.description import ROOT
 from unit import workloads_for_tests
 from unit.container_runs import DEAF, FOREVER_S, QUICK, Containers, begun
 from unit.lambda_events import job, row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from sluice_core.ledger import JobLedger
     from unit.conftest import ClientMaker, Lapse
     from unit.resources import Bucket
 
+GUIDE = (ROOT / "docs" / "containers.md").read_text()
 # Not the ten seconds that work is given to stop: nobody is to wait for these.
 IMPATIENT = (
     "-c",
@@ -117,3 +124,32 @@ def test_a_crash_is_one_line_with_its_trace(containers: Containers) -> None:
     [line] = [json.loads(one) for one in out.splitlines()]
     assert (line["outcome"], line["level"]) == ("crashed", "ERROR")
     assert "ResourceNotFound" in line["trace"]
+
+
+def test_the_guide_s_job_by_hand_is_one_that_a_container_runs(containers: Containers, tmp_path: Path) -> None:
+    # Given the guide's program, and a stage that describes itself as the local one does
+    program = next(block for block in re.findall("```python\n(.*?)```", GUIDE, re.DOTALL) if "SLUICE_" in block)
+    stages = tmp_path / "build" / "stages"
+    stages.mkdir(parents=True)
+    described = {"jobTable": containers.table, "resultBucket": containers.bucket.name}
+    (stages / "local.json").write_text(json.dumps(described))
+
+    # When it is run, and the entry point with what it prints
+    environment = containers.aws()
+    made = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    settings = dict(line.removeprefix("export ").split("=", 1) for line in made.stdout.splitlines())
+    settings = {name: shlex.split(value)[0] for name, value in settings.items()}
+    ended = subprocess.run(
+        [sys.executable, "-m", "sluice_core.run_job"],
+        env=environment | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    # Then there are the two lines of which it speaks, and a result
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert len(ended.stdout.splitlines()) == 2
+    assert len(containers.results()) == 1

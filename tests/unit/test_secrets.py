@@ -34,9 +34,11 @@ MAY_SAY = {
     *("outcome", "jobId", "jobType", "traceId", "attempt"),
     *("messageId", "code", "reason", "error", "status", "events", "codes"),
     *("queueWaitMs", "runMs", "endToEndMs", "bytes", "jobs", "messages"),
+    *("executor", "handle", "starts", "slots", "step"),
 }
-# Of EMF documents: two dimensions, and the metrics by name.
-DIMENSIONS = ({"Stage"}, {"Stage", "JobType"})
+# Of EMF documents: a dimension or two, and the metrics by name.
+DIMENSIONS = ({"Stage"}, {"Stage", "JobType"}, {"Stage", "Executor"})
+FAULTS = [one for one in Fault if one not in (Fault.DEATH_BEFORE, Fault.DEATH_AFTER)]
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +66,7 @@ def api(function: ModuleType, job_id: str | None, **request: Any) -> None:
     function.handler(event, None)
 
 
-@pytest.mark.parametrize("fault", [None, *Fault])
+@pytest.mark.parametrize("fault", [None, *FAULTS])
 def test_of_the_processor(processor: ModuleType, ledger: JobLedger, wire: Wire, *, fault: Fault | None) -> None:
     # Given requests of every kind, and calls that fail in every way
     ledger.record([job("known", secret=SECRET)])

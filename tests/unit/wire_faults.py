@@ -6,16 +6,17 @@ A fault strikes inside the SDK, where the network's own would: below the code un
 from __future__ import annotations
 
 import enum
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
-from botocore.exceptions import ReadTimeoutError
+from botocore.exceptions import ClientError, ReadTimeoutError
 from sluice_core.ledger import CHANGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _BATCH = "BatchExecuteStatement"
 _HANDLERS = {
@@ -24,6 +25,10 @@ _HANDLERS = {
     "after-call": "_lose",
     "needs-retry": "_repeat",
 }
+
+
+class Death(BaseException):
+    """The end of a function's process in the middle of a call: nothing handles this."""
 
 
 class Fault(enum.Enum):
@@ -35,6 +40,7 @@ class Fault(enum.Enum):
     LOST_ANSWER = enum.auto()  # though it was acted upon
     DENIED = enum.auto()
     REPEATED = enum.auto()  # the first answer was lost, and the SDK has sent it again
+    DEATH = enum.auto()  # of the process, before it was acted upon
 
 
 TRANSIENT = [Fault.THROTTLED, Fault.SERVER_ERROR, Fault.NO_ANSWER, Fault.LOST_ANSWER]
@@ -72,9 +78,20 @@ class _Order:
 
 @dataclass
 class Wire:
-    """All calls of the clients that functions make, in order, and the faults that are to strike them."""
+    """All calls of the clients that functions make, in order, and the faults that are to strike them.
+
+    Attributes
+    ----------
+    messages : list
+        All that functions have received from queues themselves.
+    stand_ins : dict
+        What operations are answered that the engine is not to see, by name.
+
+    """
 
     calls: list[Call] = field(default_factory=list)
+    messages: list[Mapping[str, Any]] = field(default_factory=list)
+    stand_ins: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     _orders: list[_Order] = field(default_factory=list)
 
     def strike(self, fault: Fault, operation: str, *, times: int = 1000) -> None:
@@ -84,6 +101,15 @@ class Wire:
     def strike_change(self, fault: Fault, change: str, *, times: int = 1000) -> None:
         """Let a fault strike the ledger's next batches of a change."""
         self._orders.append(_Order(fault, _BATCH, lambda call: call.is_change(change), times))
+
+    def strike_call(self, fault: Fault, number: int) -> None:
+        """Let a fault strike the call of this number from now on, whichever it is; the first is 0."""
+        that = len(self.calls) + number
+        self._orders.insert(0, _Order(fault, "", lambda _: len(self.calls) == that + 1, 1))
+
+    def relent(self) -> None:
+        """Let no fault strike any more."""
+        self._orders.clear()
 
     def answer(self, operation: str, answer: Mapping[str, Any], *, times: int = 1) -> None:
         """Answer the next calls of an operation so, in the service's stead."""
@@ -97,6 +123,18 @@ class Wire:
         """Return the ledger's batches of one change."""
         return [call for call in self.made(_BATCH) if call.is_change(change)]
 
+    @contextmanager
+    def passing(self, operation: str, **parameters: Any) -> Iterator[None]:
+        """Have what stands in for a service's client pass by here: it may die, or its answer be lost."""
+        context: dict[str, Any] = {}
+        call = Call(operation, parameters)
+        self._strike(call, context)
+        refused = self._refuse(context)
+        if refused is not None:
+            raise ClientError(refused[1], operation)
+        yield
+        self._lose(context)
+
     def tap(self, client: Any) -> Any:
         """Listen to a client."""
         for event, name in _HANDLERS.items():
@@ -104,16 +142,21 @@ class Wire:
         return client
 
     def _note(self, params: Mapping[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
-        call = Call(model.name, params)
+        self._strike(Call(model.name, params), context)
+
+    def _strike(self, call: Call, context: dict[str, Any]) -> None:
         self.calls.append(call)
+        context["fault"] = self.stand_ins.get(call.operation)
         for order in self._orders:
-            if order.operation == call.operation and order.times and order.strikes(call):
+            if order.operation in {call.operation, ""} and order.times and order.strikes(call):
                 order.times -= 1
                 context["fault"] = order.fault
                 return
 
     def _refuse(self, context: Mapping[str, Any], **_: Any) -> Any:
         fault = context.get("fault")
+        if fault is Fault.DEATH:
+            raise Death
         if fault is Fault.NO_ANSWER:
             raise ReadTimeoutError(endpoint_url="http://nowhere")
         if isinstance(fault, Fault):
@@ -126,7 +169,8 @@ class Wire:
             }
         return None if fault is None else (_response(200), dict(fault))
 
-    def _lose(self, context: Mapping[str, Any], **_: Any) -> None:
+    def _lose(self, context: Mapping[str, Any], parsed: Mapping[str, Any] | None = None, **_: Any) -> None:
+        self.messages += (parsed or {}).get("Messages", [])
         if context.get("fault") is Fault.LOST_ANSWER:
             raise ReadTimeoutError(endpoint_url="http://nowhere")
 

@@ -15,6 +15,8 @@ import boto3
 import httpx
 import pytest
 from botocore.config import Config
+from stage.conformance import containers
+from stage.conformance import machines as state_machines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,3 +87,15 @@ def fast_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """An engine whose minutes are seconds, and that takes faults; its tests share an xdist group of this name."""
     with running_engine(tmp_path_factory.mktemp("fast_engine"), "--speed", "60", "--faults-api") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def site(engine: Engine) -> containers.Site:
+    """A stack of containers, for the tests of ECS and of Batch."""
+    return containers.create(engine)
+
+
+@pytest.fixture(scope="session")
+def machines(engine: Engine) -> state_machines.Machines:
+    """A function behind an alias, and a role for state machines that invoke it."""
+    return state_machines.create(engine)

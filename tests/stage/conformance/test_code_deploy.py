@@ -57,8 +57,9 @@ class Release:
         self._client.get_waiter("stack_update_complete").wait(StackName=self._name, WaiterConfig=WAIT)
 
     def status(self) -> str:
-        (stack,) = self._client.describe_stacks(StackName=self._name)["Stacks"]
-        return str(stack["StackStatus"])
+        # Asked by its name, it would be told of once the shift is over (compat/stack_waits.py).
+        stacks = self._client.describe_stacks()["Stacks"]
+        return next(str(stack["StackStatus"]) for stack in stacks if stack["StackName"] == self._name)
 
     def reasons(self) -> list[str]:
         events = self._client.describe_stack_events(StackName=self._name)["StackEvents"]

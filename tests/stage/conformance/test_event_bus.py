@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from stage.conformance import containers
 from stage.conformance.functions import RUNTIME, eventually, invoke, unique
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ PUBLISHER = """
 import boto3, json
 def handler(event, context):
     detail = json.dumps({"status": event["status"]})
-    entry = {"Source": "sluice", "DetailType": "Job ended", "Detail": detail, "EventBusName": event["bus"]}
+    source = event.get("source", "sluice")
+    entry = {"Source": source, "DetailType": "Job ended", "Detail": detail, "EventBusName": event["bus"]}
     return boto3.client("events").put_events(Entries=[entry])["FailedEntryCount"]
 """
 ARN = "arn:aws:events:us-east-1:000000000000:event-bus/{}"
@@ -26,15 +28,27 @@ def template(bus: str) -> dict[str, Any]:
     grant = {"Effect": "Allow", "Action": "events:PutEvents", "Resource": {"Fn::GetAtt": ["Bus", "Arn"]}}
     policy = {"PolicyName": "one", "PolicyDocument": {"Version": "2012-10-17", "Statement": [grant]}}
     pattern = {"source": ["sluice"], "detail-type": ["Job ended"], "detail": {"status": ["COMPLETED", "FAILED"]}}
+    queue, rule = ({"Fn::GetAtt": [name, "Arn"]} for name in ("Queue", "Rule"))
+    let_in = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": queue,
+        "Condition": {"ArnEquals": {"aws:SourceArn": rule}},
+    }
     properties: dict[str, tuple[str, dict[str, Any]]] = {
         "Bus": ("Events::EventBus", {"Name": bus}),
         "Queue": ("SQS::Queue", {}),
+        "LetIn": (
+            "SQS::QueuePolicy",
+            {"Queues": [{"Ref": "Queue"}], "PolicyDocument": {"Version": "2012-10-17", "Statement": [let_in]}},
+        ),
         "Rule": (
             "Events::Rule",
             {
                 "EventBusName": {"Ref": "Bus"},
                 "EventPattern": pattern,
-                "Targets": [{"Id": "Queue", "Arn": {"Fn::GetAtt": ["Queue", "Arn"]}}],
+                "Targets": [{"Id": "Queue", "Arn": queue}],
             },
         ),
         "Role": ("IAM::Role", {"AssumeRolePolicyDocument": {}, "Policies": [policy]}),
@@ -126,3 +140,47 @@ def test_putting_an_event_needs_a_grant_on_that_very_bus(
     assert refused["errorType"] == "AccessDeniedException"
     assert "not authorized to perform: events:PutEvents" in refused["errorMessage"]
     assert publish(engine, stack, "RUNNING") == 0
+
+
+def test_a_queue_gets_events_of_the_rules_that_its_policy_names(engine: Engine, stack: dict[str, str]) -> None:
+    # given a queue that lets another rule in
+    sqs = engine.client("sqs")
+    asked = {"QueueUrl": stack["Queue"], "AttributeNames": ["Policy"]}
+    usual = sqs.get_queue_attributes(**asked)["Attributes"]["Policy"]
+    other = usual.replace("-Rule-", "-Another-")
+    assert other != usual
+    sqs.set_queue_attributes(QueueUrl=stack["Queue"], Attributes={"Policy": other})
+
+    # when
+    publish(engine, stack, "FAILED")
+    sqs.set_queue_attributes(QueueUrl=stack["Queue"], Attributes={"Policy": usual})
+    publish(engine, stack, "COMPLETED")
+
+    # then the event before is lost
+    assert [event["detail"]["status"] for event in eventually(lambda: received(engine, stack))] == ["COMPLETED"]
+    assert received(engine, stack) == []
+
+
+def test_only_the_stages_root_puts_events_of_awss_services(engine: Engine, stack: dict[str, str]) -> None:
+    # given an event as ECS would put it, and a rule for it on the default bus
+    events, sqs, rule = engine.client("events"), engine.client("sqs"), unique("rule")
+    detail = json.dumps({"lastStatus": "STOPPED", "status": rule})
+    pattern = json.dumps({"source": ["aws.ecs"], "detail": {"status": [rule]}})
+    source = events.put_rule(Name=rule, EventPattern=pattern)["RuleArn"]
+    url = sqs.create_queue(QueueName=rule)["QueueUrl"]
+    asked = {"QueueUrl": url, "AttributeNames": ["QueueArn"]}
+    queue = sqs.get_queue_attributes(**asked)["Attributes"]["QueueArn"]
+    policy = containers.policy(("sqs:SendMessage", queue), Service="events.amazonaws.com")
+    policy["Statement"][0]["Condition"] = {"ArnEquals": {"aws:SourceArn": source}}
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
+    events.put_targets(Rule=rule, Targets=[{"Id": "queue", "Arn": queue}])
+    entry = {"Source": "aws.ecs", "DetailType": "ECS Task State Change", "Detail": detail, "Resources": ["task"]}
+
+    # when a function puts it, and then whoever drives the stage from outside
+    refused = invoke(engine, stack["Function"], {"bus": stack["Bus"], "status": "FAILED", "source": "aws.ecs"})
+    answer = events.put_events(Entries=[entry])
+
+    # then the first one is not authorized for the source, and the second one's is delivered as it is
+    assert (refused, answer["FailedEntryCount"]) == (1, 0)
+    (event,) = eventually(lambda: received(engine, {"Queue": url}))
+    assert (event["source"], event["resources"], event["detail"]["lastStatus"]) == ("aws.ecs", ["task"], "STOPPED")

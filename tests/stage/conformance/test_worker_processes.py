@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from stage.conformance import containers
 from stage.conformance.conftest import running_engine
 from stage.conformance.functions import create_function, create_queue, depth, eventually, invoke, unique, zipped
 
@@ -28,6 +29,13 @@ def handler(event, context):
         mark.write(str(os.getpid()))
         mark.flush()
     time.sleep(60)
+"""
+# With a child of its own.
+CONTAINER = """
+import os, pathlib, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+pathlib.Path({mark!r}).write_text(str(os.getpid()) + " " + str(child.pid))
+time.sleep(60)
 """
 PATIENT = """
 import os, time
@@ -128,19 +136,22 @@ def test_a_deployment_lets_a_running_invocation_end(engine: Any, tmp_path: Path)
 
 
 @pytest.mark.parametrize("ending", ["its input closes", "it is killed"])
-def test_a_busy_worker_ends_with_its_engine(tmp_path: Path, ending: str) -> None:
+def test_a_busy_worker_and_a_container_end_with_their_engine(tmp_path: Path, ending: str) -> None:
     # given
-    mark = tmp_path / unique("mark")
+    mark, of_container = tmp_path / unique("mark"), tmp_path / unique("mark")
     with running_engine(tmp_path) as engine:
         name = create_function(engine, SLEEPER, Timeout=60)
         engine.client("lambda").invoke(FunctionName=name, InvocationType="Event", Payload=f'"{mark}"')
         assert eventually(lambda: mark.exists() and mark.read_text())
         worker = int(mark.read_text())
+        containers.create(engine).run(CONTAINER.format(mark=str(of_container)))
+        assert eventually(lambda: of_container.exists() and of_container.read_text())
+        processes = [worker, *map(int, of_container.read_text().split())]
         if ending == "it is killed":
             os.kill(parent_of(worker), signal.SIGKILL)
 
     # then
-    assert eventually(lambda: not alive(worker), within=5)
+    assert eventually(lambda: not any(map(alive, processes)), within=5)
 
 
 def test_a_killed_worker_fails_its_batch_and_leaves_its_place(engine: Any, tmp_path: Path) -> None:

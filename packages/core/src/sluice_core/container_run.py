@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 # The exit code of a container whose job has ended, or is not its own; the other is `external.TRY_AGAIN`.
 ENDED = 0
-TIMED_OUT = JobError("TIMED_OUT", "The work took longer than it may; ask for less at a time.")
+TIMED_OUT = JobError("TIMED_OUT", "The work took longer than this type of job may; ask for less at a time.")
 
 # SIGKILL follows SIGTERM after 30 s (Amazon ECS, "stopTimeout"; AWS Batch, "Job timeouts"): time for the work to
 # stop by itself, and then for the ledger.

@@ -32,7 +32,6 @@ _REFUSALS = {"InvalidExecutionInput", "InvalidName", "ValidationException"}
 _FULL = {"ExecutionLimitExceeded"}
 # What a state fails with that takes too long (Amazon States Language, "Error names"); an execution has a status.
 _STATE_TIMED_OUT = "States.Timeout"
-_EXHAUSTED = JobError("RETRIES_EXHAUSTED", "No attempt could finish the work; submit it again later.")
 _STATES = {
     "SUCCEEDED": ExecutionState.SUCCEEDED,
     "FAILED": ExecutionState.FAILED,
@@ -179,7 +178,7 @@ def _read(detail: Mapping[str, Any]) -> Execution | None:
         start_token=job[1],
         handle=detail["executionArn"],
         state=state,
-        error=_read_cause(error, cause) if state is ExecutionState.FAILED else None,
+        error=_read_refusal(cause) if error == WORK_REFUSED else None,
         result=_read_output(detail.get("output")),
     )
 
@@ -198,15 +197,14 @@ def _read_output(text: str | None) -> StoredResult | None:
     return None
 
 
-def _read_cause(error: str, cause: str) -> JobError:
-    """Return the workload's own error, and for all others one that tells nothing of ours."""
-    # What Lambda says of a function's error is the cause, and the workload's error is in its message.
-    match _read_json(cause) if error == WORK_REFUSED else None:
-        case {"errorMessage": str(refused)}:
-            match _read_json(refused):
-                case {"code": str(code), "message": str(message)}:
-                    return JobError(code, message)
-    return _EXHAUSTED
+def _read_refusal(cause: str) -> JobError | None:
+    """Return the workload's own error, which is the message in what Lambda says of the step's."""
+    match _read_json(cause):
+        case {"errorMessage": str(message)}:
+            match _read_json(message):
+                case {"code": str(code), "message": str(text)}:
+                    return JobError(code, text)
+    return None
 
 
 def _read_json(text: str | None) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from sluice_core import clients, metrics
+from sluice_core.executors import Started
 from sluice_core.jobs import JobError
 from sluice_core.ledger import Attempt, JobLedger, Outcome
 from sluice_core.requests import MalformedMessage
@@ -174,7 +175,8 @@ class _BatchRun:
         lease_until = self._heartbeat.lease_until(now)
         claimed = []
         with self._call(tasks, "DynamoDB", "BatchExecuteStatement"):
-            writes = _ledger.claim([task.attempt for task in tasks], now, lease_until)
+            attempts = [task.attempt for task in tasks]
+            writes = _ledger.claim(attempts, now, lease_until, self._context.aws_request_id)
         for task, write in zip(tasks, writes, strict=True):
             if write.is_written:
                 self._measured.add(metrics.JOBS_STARTED, job_type=task.submission.job_type)
@@ -263,6 +265,8 @@ class _BatchRun:
             self._tidy(task)
         elif write.outcome is Outcome.REFUSED and job is None:
             self._batch.retry([key])  # of no job at all: that is for an operator to look at
+        elif job is not None and job.executing:
+            pass  # another executor has it, and who settles its execution ends the job or queues it anew
         elif self._batch.is_last_receive(key) and self._is_queued_anew(task):
             pass
         elif job is not None and job.lease_until:
@@ -282,10 +286,11 @@ class _BatchRun:
         It may be another worker's, who may yet die, and then there must be a message to bring the job back.
         """
         try:
-            return not _queue.start([replace(task.submission, is_again=True)])
+            [queued] = _queue.start([replace(task.submission, is_again=True)])
         except (ClientError, BotoCoreError) as error:
             logger.warning("not queued anew", jobId=task.attempt.key.job_id, error=type(error).__name__)
             return False
+        return isinstance(queued, Started)
 
     def _discard(self, task: _Task, stored: StoredResult) -> None:
         """Delete a result that came too late: the job has ended or is another's."""

@@ -1,7 +1,8 @@
 """Answers ``POST /cancel-job/{job-id}``: ends a job at once, wherever it stands.
 
-Nothing has to be found and stopped. The ledger says CANCELLED, and everyone asks the ledger: the processor and
-the worker drop its message when it comes, and a worker in the middle of it is told by its next heartbeat.
+The ledger says CANCELLED, and everyone asks the ledger: the processor, the starter and the worker drop its message
+when it comes, and a worker in the middle of it is told by its next heartbeat. That is all there is to it, except
+for a job that an external executor has: its execution is stopped, so that it costs nothing more.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sluice_core import clients, metrics, problems
+from sluice_core.configured import configured_executors
+from sluice_core.executors import CANCELLED
 from sluice_core.jobs import Job, JobStatus, may_be_queued
 from sluice_core.ledger import JobLedger, Outcome
 
 from sluice_handlers import answers
+from sluice_handlers.signals import stop
 from sluice_handlers.telemetry import Measurements, logger, report
 from sluice_handlers.tracing import trace_id
 
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from sluice_core.problems import Problem
 
 _ledger = JobLedger(clients.dynamodb(), os.environ["JOB_TABLE"], retention_s=int(os.environ["RETENTION_SECONDS"]))
+_executors = configured_executors(os.environ)
 _queue_retention_s = int(os.environ["REQUEST_RETENTION_SECONDS"])
 
 
@@ -69,7 +74,20 @@ def _cancel(key: JobKey | None, now_ms: int) -> Job:
         raise _NotCancelled(problems.NOT_FOUND)
     if not _checked(_ledger.cancel(job.key, now_ms)).is_written:
         raise _NotCancelled(problems.ALREADY_ENDED)
+    _stop_execution(job.key)
     return replace(job, status=JobStatus.CANCELLED, ended_at=now_ms)
+
+
+def _stop_execution(key: JobKey) -> None:
+    """Stop what an external executor has of a job, as its row says now that it is cancelled.
+
+    Of a start whose handle is not on record yet, the starter finds out when it puts it there.
+    """
+    if not _executors:
+        return  # no job of this stage can have one
+    row = _ledger.get(key)
+    if row is not None and row.handle and (service := _executors.get(row.executing)):
+        stop(service, row.executing, key, row.handle, CANCELLED)
 
 
 def _checked(write: Write) -> Write:

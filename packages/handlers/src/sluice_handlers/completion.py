@@ -16,9 +16,10 @@ from sluice_core.executors import BATCH, ECS, STEP_FUNCTIONS
 from sluice_core.requests import MalformedMessage
 
 from sluice_handlers.batches import Batch
-from sluice_handlers.settling import Settlement, Settler, Stage
+from sluice_handlers.lanes import Stage
+from sluice_handlers.settling import Settlement, Settler
+from sluice_handlers.signals import Waker
 from sluice_handlers.telemetry import Measurements, logger
-from sluice_handlers.wakes import Waker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,13 +30,12 @@ if TYPE_CHECKING:
 _SOURCES = {"aws.states": STEP_FUNCTIONS, "aws.batch": BATCH, "aws.ecs": ECS}
 
 _stage = Stage.connect(os.environ)
-_sqs = clients.sqs()
 _waker = Waker(clients.lambda_, os.environ["STARTER"])
 
 
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
     """Settle one batch of executions; messages to be tried again are reported by id."""
-    batch = Batch(event["Records"], _sqs, os.environ["QUEUE_URL"], int(os.environ["MAX_RECEIVES"]))
+    batch = Batch(event["Records"], _stage.sqs, os.environ["QUEUE_URL"], _stage.max_receives)
     with Measurements() as measured:
         settler = Settler(_stage, measured)
         for record in event["Records"]:

@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol, Self
 
+from sluice_core.leases import BEAT_EVERY_S, lease_until
 from sluice_core.ledger import Outcome
 
 from sluice_handlers.telemetry import logger
@@ -21,16 +22,17 @@ if TYPE_CHECKING:
 
     from sluice_handlers.batches import Batch
 
-BEAT_EVERY_S = 10
-LEASE_MS = 30_000
-# A lease lasts this much longer than it says to its holder, for clocks that disagree.
-_CLOCK_SKEW_MS = 5_000
 # The message comes back soon after the lease has lapsed, not before.
 _VISIBLE_AFTER_S = 40
 
 
 class LambdaContext(Protocol):
     """What the handler needs of Lambda's context object."""
+
+    @property
+    def aws_request_id(self) -> str:
+        """The invocation's id, which finds its lines in the logs."""
+        ...
 
     def get_remaining_time_in_millis(self) -> int:
         """Return the time until Lambda ends this invocation, in ms."""
@@ -63,7 +65,7 @@ class Heartbeat:
 
     def lease_until(self, now_ms: int) -> int:
         """Return until when a lease lasts that begins now; no longer than this function, which may be killed."""
-        return now_ms + min(LEASE_MS, self._context.get_remaining_time_in_millis()) + _CLOCK_SKEW_MS
+        return lease_until(now_ms, self._context.get_remaining_time_in_millis())
 
     def hold(self, attempt: Attempt) -> threading.Event:
         """Renew an attempt's lease from now on; the event is set once its job is lost."""

@@ -1,4 +1,4 @@
-"""Consumes the request queue: puts each job on record and hands it to the executor.
+"""Consumes the request queue: puts each job on record and hands it to its job type's executor.
 
 It does no work itself, so a job becomes visible within a second however deep the backlog of work is.
 """
@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from sluice_core import clients, metrics
+from sluice_core.executors import EXTERNAL, LAMBDA, Started, parse_executors
 from sluice_core.jobs import Conflict, JobError, JobStatus
 from sluice_core.ledger import JobLedger, Outcome
 from sluice_core.requests import InvalidRequest, MalformedMessage, SubmissionParser
@@ -18,6 +21,7 @@ from sluice_core.work_queue import WorkQueueExecutor
 from sluice_core.workloads import load_workloads
 
 from sluice_handlers.batches import Batch
+from sluice_handlers.signals import Waker
 from sluice_handlers.telemetry import Measurements, logger, report
 from sluice_handlers.tracing import Tracer, trace_id
 
@@ -29,7 +33,15 @@ if TYPE_CHECKING:
 _parser = SubmissionParser(load_workloads(os.environ["WORKLOADS"]))
 _ledger = JobLedger(clients.dynamodb(), os.environ["JOB_TABLE"], retention_s=int(os.environ["RETENTION_SECONDS"]))
 _sqs = clients.sqs()
-_executor = WorkQueueExecutor(_sqs, os.environ["WORK_QUEUE_URL"])
+# By job type; all others go to `lambda`.
+_executor_of = parse_executors(os.environ.get("EXECUTORS", ""))
+# A job waits for an external executor, too, in a work queue: what the starter takes from it is not for here.
+_executors = {LAMBDA: WorkQueueExecutor(_sqs, os.environ["WORK_QUEUE_URL"])} | {
+    name: WorkQueueExecutor(_sqs, os.environ[f"{name.upper()}_QUEUE_URL"])
+    for name in EXTERNAL
+    if f"{name.upper()}_QUEUE_URL" in os.environ
+}
+_waker = Waker(clients.lambda_, os.environ.get("STARTER", ""))
 
 
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
@@ -65,9 +77,11 @@ class _Intake:
         for record in records:
             job_type = None
             try:
-                submission = self._tracer.follow(_parser.parse(record), record)
-                job_type = submission.job_type
-                _executor.check(submission)
+                parsed = _parser.parse(record)
+                job_type = parsed.job_type
+                routed = replace(parsed, executor=_executor_of.get(job_type, LAMBDA))
+                submission = self._tracer.follow(routed, record)
+                _executors[submission.executor].check(submission)
             except MalformedMessage as error:
                 logger.error("malformed message", messageId=record["messageId"], reason=str(error))
                 self._batch.fail_message(record)
@@ -112,19 +126,21 @@ class _Intake:
                 self._report_duplicate(submission)
             else:
                 self._report_conflict(submission, job.digest)
-        return again[:1] if job.status is JobStatus.SUBMITTED else []
+        return [_as_recorded(one, job) for one in again[:1]] if _may_have_been_left(job) else []
 
-    def start(self, submissions: list[Submission]) -> None:
-        """Hand the jobs to the executor; those that it did not take are tried again."""
-        try:
-            with self._tracer.call([one.key for one in submissions], "SQS", "SendMessageBatch"):
-                refused = _executor.start(submissions)
-        except (ClientError, BotoCoreError) as error:
-            if not clients.is_transient(error):
-                raise
-            logger.warning("not started", error=type(error).__name__, jobs=len(submissions))
-            refused = {one.key for one in submissions}
-        self._batch.retry(refused)
+    def start(self, submissions: Sequence[Submission]) -> None:
+        """Hand the jobs to their executors; those that did not take theirs are tried again."""
+        by_executor: dict[str, list[Submission]] = defaultdict(list)
+        for submission in submissions:
+            by_executor[submission.executor].append(submission)
+        for executor, jobs in by_executor.items():
+            with self._tracer.call([one.key for one in jobs], "SQS", "SendMessageBatch"):
+                results = _executors[executor].start(jobs)
+            failed = [one for one, result in zip(jobs, results, strict=True) if not isinstance(result, Started)]
+            if failed:
+                logger.warning("not started", executor=executor, jobs=len(failed))
+            self._batch.retry(one.key for one in failed)
+        _waker.wake(by_executor.keys() & set(EXTERNAL))
 
     def reject(self) -> None:
         """End the requests that can never run, where their clients will look for them."""
@@ -189,6 +205,20 @@ def _measure_age(record: Mapping[str, Any], measured: Measurements, job_type: st
     if int(record["attributes"]["ApproximateReceiveCount"]) == 1:
         age_ms = _now_ms() - int(record["attributes"]["SentTimestamp"])
         measured.add(metrics.REQUEST_AGE_OF_FIRST_ATTEMPT, age_ms, job_type=job_type)
+
+
+def _may_have_been_left(job: Job) -> bool:
+    """Whether nobody is known to have seen a job since it was recorded, so that it may have no message."""
+    return job.status is JobStatus.SUBMITTED and not job.start_token
+
+
+def _as_recorded(submission: Submission, job: Job) -> Submission:
+    """Return a job with the executor that it was recorded for: its type may have been given another since.
+
+    Rows from before there was a choice name none: only `lambda` can have them.
+    """
+    recorded = job.executor or LAMBDA
+    return replace(submission, executor=recorded) if recorded in _executors else submission
 
 
 def _is_this_request(submission: Submission, job: Job) -> bool:

@@ -10,31 +10,27 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from sluice_core import clients, metrics
-from sluice_core.configured import configured_executors
 from sluice_core.executors import MAX_STARTS, STEP_FUNCTIONS, ExecutionState, Started
-from sluice_core.inputs import InputStore
 from sluice_core.jobs import JobError, JobStatus
-from sluice_core.ledger import Attempt, JobLedger, Outcome, Start
-from sluice_core.results import ResultWriter
-from sluice_core.slots import Slots
-from sluice_core.work_queue import WorkQueueExecutor
+from sluice_core.ledger import Attempt, Outcome, Start
 
-from sluice_handlers.staging import Staging
 from sluice_handlers.telemetry import logger, report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from sluice_core.executors import Execution, ExternalExecutor
+    from sluice_core.executors import Execution
+    from sluice_core.inputs import InputStore
     from sluice_core.jobs import Job, JobKey, Submission
     from sluice_core.ledger import Write
 
+    from sluice_handlers.lanes import Stage
     from sluice_handlers.telemetry import Measurements
 
 _EXHAUSTED = JobError("RETRIES_EXHAUSTED", "No attempt could finish the work; submit it again later.")
@@ -53,43 +49,19 @@ _FIRST_DELAY_S = 4
 _LONGEST_DELAY_S = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What a stage has for the jobs of its external executors."""
-
-    ledger: JobLedger
-    slots: Slots
-    inputs: InputStore
-    results: ResultWriter
-    staging: Staging
-    executors: Mapping[str, ExternalExecutor]
-    queues: Mapping[str, WorkQueueExecutor]
-
-    @classmethod
-    def connect(cls, environment: Mapping[str, str]) -> Stage:
-        """Make the clients that a function's environment says, and what works by them."""
-        dynamodb, s3, sqs = clients.dynamodb(), clients.s3(), clients.sqs()
-        table, bucket = environment["JOB_TABLE"], environment["RESULT_BUCKET"]
-        executors = configured_executors(environment)
-        return cls(
-            ledger=JobLedger(dynamodb, table, retention_s=int(environment["RETENTION_SECONDS"])),
-            slots=Slots(dynamodb, environment["SLOTS_TABLE"]),
-            inputs=InputStore(s3, bucket),
-            results=ResultWriter(s3, bucket),
-            staging=Staging(s3, bucket),
-            executors=executors,
-            queues={name: WorkQueueExecutor(sqs, environment[f"{name.upper()}_QUEUE_URL"]) for name in executors},
-        )
-
-
 class Settlement(Enum):
     """What came of settling one execution."""
 
     CLOSED = "closed"  # by this call: the job has ended, or is to be started again
     KNOWN = "known"  # it had been closed before
     DROPPED = "dropped"  # of an unknown job, or of an older start
+    NOT_ITS_OWN = "not its own"  # of a start that another execution was made for, too, which is on record
     LEFT = "left"  # a worker may yet live: the reconciler will see
     AGAIN = "again"  # a service did not answer, or the job has changed meanwhile
+
+
+# What leaves nothing to run on, so that its slot is free.
+_OVER = (Settlement.CLOSED, Settlement.KNOWN, Settlement.DROPPED)
 
 
 class Settler:
@@ -117,7 +89,7 @@ class Settler:
                 raise
             logger.warning("not settled", jobId=start.key.job_id, error=type(error).__name__)
             return Settlement.AGAIN
-        if settlement not in (Settlement.LEFT, Settlement.AGAIN):
+        if settlement in _OVER:
             self._free[executor].add(start.token)
         return settlement
 
@@ -131,48 +103,44 @@ class Settler:
     def _settle(self, start: Start, execution: Execution) -> Settlement:
         row = self._stage.ledger.get(start.key)
         if row is None or row.start_token != start.token:
-            return self._drop(start)
-        if row.status.is_open:
-            execution = self._completed(start, execution)
-            is_lost = _is_lost(execution) and row.starts < MAX_STARTS and row.attempt != start.token
-            # A lost container's lease is waited for by the next start; of all others the ledger is to be believed.
-            if _is_anothers(row, start) and not (is_lost and execution.state is ExecutionState.LOST):
-                return Settlement.LEFT
-            if is_lost and (submission := self._input(start.key)):
-                return self._start_again(row, start, submission)
-            if self._end(row, start, execution).outcome is Outcome.UNAVAILABLE:
-                return Settlement.AGAIN
-            row = self._stage.ledger.get(start.key)
-        if row is None or row.status.is_open or row.start_token != start.token:
-            return Settlement.AGAIN
-        return self._close(row, start)
+            return self._dropped(start, Settlement.DROPPED)
+        if row.handle and execution.handle and row.handle != execution.handle:
+            return self._dropped(start, Settlement.NOT_ITS_OWN)
+        if not row.executing:
+            return Settlement.KNOWN
+        ended = self._ended(row, start, execution) if row.status.is_open else row
+        return ended if isinstance(ended, Settlement) else self._close(ended, start)
 
-    def _drop(self, start: Start) -> Settlement:
+    def _ended(self, row: Job, start: Start, execution: Execution) -> Job | Settlement:
+        """End an open job as its execution has ended, and return its row; or have it started again."""
+        execution = self._completed(start, execution)
+        is_lost = _is_lost(execution) and row.starts < MAX_STARTS and row.attempt != start.token
+        # A lost container's lease is waited for by the next start; of all else the ledger is to be believed.
+        if _is_anothers(row, start) and not (is_lost and execution.state is ExecutionState.LOST):
+            return Settlement.LEFT
+        if is_lost and (submission := find_input(self._stage.inputs, start.key)):
+            return self._start_again(row, start, submission)
+        if self._end(row, start, execution).outcome is Outcome.UNAVAILABLE:
+            return Settlement.AGAIN
+        now = self._stage.ledger.get(start.key)
+        return Settlement.AGAIN if now is None or now.status.is_open else now
+
+    def _dropped(self, start: Start, settlement: Settlement) -> Settlement:
         self._measured.add(metrics.COMPLETIONS_DROPPED)
-        logger.info("completion dropped", jobId=start.key.job_id, executor=start.executor)
-        return Settlement.DROPPED
+        logger.info("completion dropped", jobId=start.key.job_id, executor=start.executor, reason=settlement.value)
+        return settlement
 
     def _completed(self, start: Start, execution: Execution) -> Execution:
         """Ask for what an event has left out."""
         if execution.is_complete:
             return execution
-        found = self._stage.executors[start.executor].look([execution.handle])
+        found = self._stage.lanes[start.executor].service.look([execution.handle])
         return found[execution.handle] or execution
-
-    def _input(self, key: JobKey) -> Submission | None:
-        try:
-            return self._stage.inputs.get(key)
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "NoSuchKey":
-                raise
-            return None
 
     def _start_again(self, row: Job, start: Start, submission: Submission) -> Settlement:
         """Queue a job anew in the place of a start that was lost, and let that one go."""
-        if not row.executing:
-            return Settlement.KNOWN
         longest = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** (row.starts - 1))
-        [queued] = self._stage.queues[start.executor].start(
+        [queued] = self._stage.lanes[start.executor].queue.start(
             [replace(submission, is_again=True, start_token=start.token)],
             delay_s=round(random.uniform(0, longest)),  # noqa: S311 - jitter
         )
@@ -219,8 +187,6 @@ class Settler:
 
     def _count(self, row: Job, start: Start) -> None:
         """Measure and report a job that has ended: only once, for its execution is closed once."""
-        if row.executor != start.executor:
-            return  # `lambda` has run it, which counts for itself
         ended_at = row.ended_at or _now_ms()
         times = {metrics.END_TO_END: ended_at - row.submitted_at}
         if row.started_at is not None:
@@ -247,13 +213,28 @@ class Settler:
         )
 
 
+def find_input(inputs: InputStore, key: JobKey) -> Submission | None:
+    """Return what a job asked for, or None if that is not there any more.
+
+    S3 calls it forbidden to read what is not there, unless one may list the bucket (Amazon S3 API Reference,
+    "GetObject"). Whichever it is, the job cannot be started without it.
+    """
+    try:
+        return inputs.get(key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in {"NoSuchKey", "AccessDenied"}:
+            raise
+        logger.error("no input", jobId=key.job_id, error=error.response["Error"]["Code"])
+        return None
+
+
 def _is_anothers(row: Job, start: Start) -> bool:
     """Whether a worker that is not this very start holds the job, as a container does that renews its lease."""
     return (row.lease_until or 0) > _now_ms() and row.attempt != start.token
 
 
 def _is_lost(execution: Execution) -> bool:
-    """Whether an execution is over and has ended nothing: a container that says so, but not the ledger, has not."""
+    """Whether an execution is over and has ended no job: a container puts its job's end on record itself."""
     return execution.state is ExecutionState.LOST or (
         execution.state is ExecutionState.SUCCEEDED and execution.result is None
     )

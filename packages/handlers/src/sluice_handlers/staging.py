@@ -1,4 +1,4 @@
-"""What one step of a workflow leaves for the next: bytes in S3, for Step Functions carries no more than 256 KiB."""
+"""What one step of a workflow leaves for the next: in S3, for Step Functions carries no more than 256 KiB."""
 
 from __future__ import annotations
 

@@ -4,10 +4,11 @@ It pulls. Nothing is received before there is a slot for it, so that nothing is 
 waits for room, and a queue's own metrics show the backlog. Whoever queues a job or frees a slot wakes it; should a
 wake be lost, it runs each minute all the same.
 
-A start is made in steps: its slot and token are taken, the job's input is put where its work will look, the row
-says that it begins, the service is asked, the row gets the handle, and the message is acknowledged. Whoever dies in
-between leaves a message, which comes back to a row that says how far it got, and the same token makes it the same
-start.
+A start is made in steps: a slot and its token are taken, the job's input is put where its work will look, the row
+says that the start has begun, the message is acknowledged, the service is asked, and the row gets the handle. The
+message brings the job back until the start has begun. From then on the row does, which is in the index of
+executions: what has begun and has no handle, for the service put it off or a starter died, is taken up again each
+minute, by its token as the same start.
 """
 
 from __future__ import annotations
@@ -21,21 +22,22 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 from sluice_core import clients, metrics
 from sluice_core.executors import CANCELLED, Execution, ExecutionState, Refused, Retry, Started
+from sluice_core.jobs import JobStatus
 from sluice_core.ledger import Outcome, Start
 from sluice_core.requests import MalformedMessage
 from sluice_core.work_queue import read_work_message
 
 from sluice_handlers.batches import Batch
-from sluice_handlers.settling import Settlement, Settler, Stage
+from sluice_handlers.lanes import Stage
+from sluice_handlers.settling import Settler, find_input
+from sluice_handlers.signals import stop
 from sluice_handlers.telemetry import Measurements, logger, report
 from sluice_handlers.tracing import Tracer, trace_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from mypy_boto3_sqs.type_defs import MessageTypeDef
-    from sluice_core.executors import StartResult
-    from sluice_core.jobs import JobError, JobKey, Submission
+    from sluice_core.jobs import Job, JobError, Submission
     from sluice_core.ledger import Write
 
     from sluice_handlers.heartbeat import LambdaContext
@@ -43,142 +45,313 @@ if TYPE_CHECKING:
 _MOST = 10  # ReceiveMessage, Amazon SQS API Reference
 # Long polling asks all of SQS's servers; an empty answer then means an empty queue.
 _WAIT_S = 1
-# No other look is begun with less time left: one takes some seconds if a service is slow.
+# Nothing more is begun with less time left: ten starts take some seconds if a service is slow.
 _RESERVE_MS = 20_000
 # What a starter that has died received comes back so long after its time was up.
 _AFTER_S = 5
+# A starter's timeout: whoever began a start so long ago makes it no more.
+_LIFE_MS = 60_000
 # Whoever meets another's lease comes back this much after its end, and not all at the same time.
 _AFTER_LEASE_S = (1, 5)
 
 _stage = Stage.connect(os.environ)
-_sqs = clients.sqs()
-_max_receives = int(os.environ["MAX_RECEIVES"])
-_queue_urls = {name: os.environ[f"{name.upper()}_QUEUE_URL"] for name in _stage.executors}
-_caps = {name: int(os.environ[f"{name.upper()}_MAX_RUNNING"]) for name in _stage.executors}
 
 
-def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, int]:
-    """Start what there is room for, of the executor that a wake names or of all; return how many were started."""
-    names = [event["executor"]] if "executor" in event else list(_stage.executors)
-    started = 0
+def handler(event: Mapping[str, Any], context: LambdaContext) -> None:
+    """Start what there is room for, of the executor that a wake names, or each minute of all."""
+    executors = [event["executor"]] if "executor" in event else list(_stage.lanes)
+
+    def has_time() -> bool:
+        return context.get_remaining_time_in_millis() > _RESERVE_MS
+
     with Measurements() as measured:
         # Where one of them fails or takes all the time, none is always behind it.
-        for name in random.sample(names, len(names)):
+        for executor in random.sample(executors, len(executors)):
+            if "executor" not in event:
+                with _tracer(executor) as tracer:
+                    Starter(_stage, executor, measured, tracer).resume(has_time)
             go_on = True
-            while go_on and context.get_remaining_time_in_millis() > _RESERVE_MS:
-                with Tracer("sluice-starter", f"{name}-queue") as tracer:
-                    pull = _Pull(name, context, measured, tracer)
-                    go_on = pull.run()
-                started += pull.started
+            while go_on and has_time():
+                hidden_s = context.get_remaining_time_in_millis() // 1000 + _AFTER_S
+                with _tracer(executor) as tracer:
+                    go_on = Starter(_stage, executor, measured, tracer).pull(hidden_s)
                 measured.write()
-    return {"started": started}
 
 
-class _Pull:
-    """One look into an executor's queue: up to ten jobs, from message to handle."""
+def _tracer(executor: str) -> Tracer:
+    return Tracer("sluice-starter", f"{executor}-queue")
 
-    def __init__(self, executor: str, context: LambdaContext, measured: Measurements, tracer: Tracer) -> None:
+
+class Starter:
+    """Starts up to ten jobs of one executor, or those that were begun before."""
+
+    def __init__(self, stage: Stage, executor: str, measured: Measurements, tracer: Tracer) -> None:
+        self._stage = stage
         self._executor = executor
-        self._context = context
+        self._lane = stage.lanes[executor]
         self._measured = measured
         self._tracer = tracer
-        self._settler = Settler(_stage, measured)
-        self._batch = Batch([], _sqs, _queue_urls[executor], _max_receives)
-        # As their messages have them: the start whose place is to be taken.
-        self._messages: dict[JobKey, Submission] = {}
-        self._spare: list[str] = []
+        self._settler = Settler(stage, measured)
         self._is_put_off = False
-        self.started = 0
 
-    def run(self) -> bool:
-        """Start what there are slots and messages for, and say whether there may be more of both."""
-        tokens = _stage.slots.take(self._executor, _caps[self._executor], _MOST, _now_ms())
+    def pull(self, hidden_s: int) -> bool:
+        """Start what there are slots and messages for, and say whether there may be more of both.
+
+        Parameters
+        ----------
+        hidden_s : int
+            How long messages are hidden from other starters, in seconds: for as long as this one may live.
+
+        """
+        tokens = self._stage.slots.take(self._executor, self._lane.cap, _MOST, _now_ms())
         if not tokens:
             return False
-        jobs: list[Submission] = []
+        records: list[dict[str, Any]] = []
         try:
-            messages = self._receive(len(tokens))
-            jobs = self._with_inputs(self._parse(messages))
+            records = self._receive(len(tokens), hidden_s)
         finally:
-            _stage.slots.free(self._executor, tokens[len(jobs) :])
-        begun = self._begin(jobs, tokens)
-        _stage.slots.free(self._executor, self._spare)
-        self._note(begun, self._start(begun))
-        self._batch.acknowledge(self._messages)
-        self._batch.put_back()
-        self._settler.free_slots()
-        return bool(messages) and not self._is_put_off
+            self._stage.slots.free(self._executor, tokens[len(records) :])
+        if not records:
+            return False
+        intake = _Intake(self._stage, self._executor, records, self._measured, self._tracer)
+        begun = intake.begin(tokens[: len(records)])
+        self._make(begun)
+        return not (intake.is_put_off or self._is_put_off)
 
-    def _receive(self, most: int) -> Sequence[MessageTypeDef]:
-        """Take messages, and hide them for as long as this invocation may live."""
-        answer = _sqs.receive_message(
-            QueueUrl=_queue_urls[self._executor],
+    def resume(self, has_time: Callable[[], bool]) -> None:
+        """Make the starts that had begun and were not made, oldest first, while there is time."""
+        begun_at = self._stage.ledger.executing(self._executor)
+        old = [key for key, since in begun_at.items() if since < _now_ms() - _LIFE_MS]
+        rows = self._stage.ledger.get_many(old)
+        left = [rows[key] for key in old if key in rows and _is_left(rows[key], self._executor)]
+        while left and has_time() and not self._is_put_off:
+            some, left = left[:_MOST], left[_MOST:]
+            self._make([job for row in some if (job := self._job(row))])
+
+    def _receive(self, most: int, hidden_s: int) -> list[dict[str, Any]]:
+        """Take messages, and return them as Lambda delivers them."""
+        answer = self._stage.sqs.receive_message(
+            QueueUrl=self._lane.queue_url,
             MaxNumberOfMessages=most,
             WaitTimeSeconds=_WAIT_S,
-            VisibilityTimeout=self._context.get_remaining_time_in_millis() // 1000 + _AFTER_S,
+            VisibilityTimeout=hidden_s,
             MessageSystemAttributeNames=["All"],
         )
-        return answer.get("Messages", [])
+        return [
+            {
+                "messageId": message["MessageId"],
+                "receiptHandle": message["ReceiptHandle"],
+                "body": message["Body"],
+                "attributes": message["Attributes"],
+            }
+            for message in answer.get("Messages", [])
+        ]
 
-    def _parse(self, messages: Sequence[MessageTypeDef]) -> list[Submission]:
-        for message in messages:
-            record = _as_record(message)
+    def _job(self, row: Job) -> Submission | None:
+        """Return what is to be started of a row; without its input it can only be given up."""
+        job = find_input(self._stage.inputs, row.key)
+        if job is None:
+            lost = Execution(row.key, row.start_token, "", ExecutionState.LOST)
+            self._settler.settle(self._executor, lost)
+            return None
+        return replace(job, start_token=row.start_token, is_again=True)
+
+    def _make(self, jobs: Sequence[Submission]) -> None:
+        """Ask the service to start jobs whose starts have begun, and put on record what it answers."""
+        if not jobs:
+            return
+        try:
+            with self._tracer.call([job.key for job in jobs], self._executor, "Start"):
+                results = self._lane.service.start(jobs)
+        except (ClientError, BotoCoreError) as error:
+            if not clients.is_transient(error):
+                raise
+            results = [Retry(type(error).__name__)] * len(jobs)
+        started = []
+        for job, result in zip(jobs, results, strict=True):
+            match result:
+                case Started(handle):
+                    started.append((job, handle))
+                case Refused():
+                    self._refuse(job, result.error)
+                case Retry(reason):
+                    self._put_off(job, reason)
+        self._note(started)
+        self._settler.free_slots()
+
+    def _refuse(self, job: Submission, error: JobError) -> None:
+        """End a job that its executor will never take, as if it had failed there."""
+        failed = Execution(job.key, job.start_token, "", ExecutionState.FAILED, error=error)
+        self._settler.settle(self._executor, failed)  # if that cannot be written now, it is refused again later
+
+    def _put_off(self, job: Submission, reason: str) -> None:
+        self._is_put_off = True
+        self._measured.add(metrics.EXECUTIONS_NOT_STARTED)
+        self._report("put off", job, is_bad=True, reason=reason)
+
+    def _note(self, started: Sequence[tuple[Submission, str]]) -> None:
+        """Put the handles on record, and stop what nobody wants any more by then.
+
+        Who cancels a job reads its row after that, and stops what it names. Who did so before the handle was there
+        is found here.
+        """
+        handles = [(Start(job.key, job.start_token, self._executor), handle) for job, handle in started]
+        with self._tracer.call([job.key for job, _ in started], "DynamoDB", "BatchExecuteStatement"):
+            writes = self._stage.ledger.note_handles(handles)
+        rows = self._stage.ledger.get_many([job.key for job, _ in started], consistent=True)
+        for (job, handle), write in zip(started, writes, strict=True):
+            if write.outcome is Outcome.UNAVAILABLE:
+                continue  # if it is not on record, the start is made again
+            self._measured.add(metrics.JOBS_STARTED, job_type=job.job_type)
+            self._report("started", job, handle=handle)
+            row = rows.get(job.key)
+            if row is None or row.start_token != job.start_token or _has_ended_without_it(row):
+                stop(self._lane.service, self._executor, job.key, handle, CANCELLED)
+
+    def _report(self, outcome: str, job: Submission, *, is_bad: bool = False, **fields: Any) -> None:
+        self._tracer.end(job.key, outcome)
+        report(
+            outcome,
+            job.key,
+            is_bad=is_bad,
+            jobType=job.job_type,
+            traceId=trace_id(job.trace_header),
+            executor=self._executor,
+            queueWaitMs=_now_ms() - job.submitted_at,
+            **fields,
+        )
+
+
+class _Intake:
+    """What came for an executor: up to ten messages, of which each job is to begin its next start.
+
+    Attributes
+    ----------
+    is_put_off : bool
+        Whether some could not begin for now, so that it is better to come back later.
+
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        executor: str,
+        records: Sequence[Mapping[str, Any]],
+        measured: Measurements,
+        tracer: Tracer,
+    ) -> None:
+        self._stage = stage
+        self._executor = executor
+        self._lane = stage.lanes[executor]
+        self._batch = Batch(records, stage.sqs, self._lane.queue_url, stage.max_receives)
+        self._records = records
+        self._measured = measured
+        self._tracer = tracer
+        self.is_put_off = False
+
+    def begin(self, tokens: Sequence[str]) -> list[Submission]:
+        """Begin starts, each with a token whose slot is taken, see to the messages, and return what has begun."""
+        jobs = [job for job in self._parse() if self._has_input(job)]
+        pairs = zip(jobs, tokens[: len(jobs)], strict=True)
+        starts = [Start(job.key, token, self._executor, after=job.start_token) for job, token in pairs]
+        with self._tracer.call([job.key for job in jobs], "DynamoDB", "BatchExecuteStatement"):
+            writes = self._stage.ledger.begin(starts, _now_ms())
+        begun, spare = [], set(tokens[len(jobs) :])
+        for job, start, write in zip(jobs, starts, writes, strict=True):
+            match write.outcome:
+                case Outcome.WRITTEN:
+                    begun.append(replace(job, start_token=start.token, is_again=False))
+                case Outcome.REFUSED:
+                    spare.add(start.token)
+                    self._give_way(job, write)
+                case Outcome.UNAVAILABLE:
+                    self._put_off(job, "the ledger does not answer")  # it may have begun: its slot stays taken
+        self._stage.slots.free(self._executor, spare)
+        self._batch.acknowledge([job.key for job in jobs])
+        self._batch.put_back()
+        return begun
+
+    def _parse(self) -> list[Submission]:
+        jobs = []
+        for record in self._records:
             try:
-                submission = read_work_message(record["body"], record["attributes"].get("AWSTraceHeader", ""))
+                job = read_work_message(record["body"], record["attributes"].get("AWSTraceHeader", ""))
             except MalformedMessage as error:
                 logger.error("malformed message", messageId=record["messageId"], reason=str(error))
                 self._batch.fail_message(record)
                 continue
-            if record["attributes"]["ApproximateReceiveCount"] == "1":  # later ones leave SQS's own age of the oldest
+            if (
+                record["attributes"]["ApproximateReceiveCount"] == "1"
+            ):  # later ones leave SQS's own age of the oldest
                 age_ms = _now_ms() - int(record["attributes"]["SentTimestamp"])
-                self._measured.add(metrics.WORK_AGE_OF_FIRST_ATTEMPT, age_ms, job_type=submission.job_type)
-            if self._batch.add(submission.key, record):
-                self._messages[submission.key] = self._tracer.follow(submission, record)
-        return list(self._messages.values())
+                self._measured.add(metrics.WORK_AGE_OF_FIRST_ATTEMPT, age_ms, job_type=job.job_type)
+            if self._batch.add(job.key, record):
+                jobs.append(self._tracer.follow(job, record))
+        return jobs
 
-    def _with_inputs(self, jobs: Sequence[Submission]) -> list[Submission]:
-        """Put the jobs' inputs where their work looks for them, and return the jobs that have theirs."""
-        ready = []
-        for job in jobs:
-            try:
-                with self._tracer.call([job.key], "S3", "PutObject"):
-                    _stage.inputs.put(job)
-            except (ClientError, BotoCoreError) as error:
-                if not clients.is_transient(error):
-                    raise
-                self._put_off(job.key, type(error).__name__)
-            else:
-                ready.append(job)
-        return ready
+    def _has_input(self, job: Submission) -> bool:
+        """Put a job's input where its work looks for it."""
+        try:
+            with self._tracer.call([job.key], "S3", "PutObject"):
+                self._stage.inputs.put(job)
+        except (ClientError, BotoCoreError) as error:
+            if not clients.is_transient(error):
+                raise
+            self._put_off(job, type(error).__name__)
+            return False
+        return True
 
-    def _begin(self, jobs: Sequence[Submission], tokens: Sequence[str]) -> list[Submission]:
-        """Put on record that starts begin, and return those that are ours to make, each with its token."""
-        starts = [
-            Start(job.key, token, self._executor, job.start_token) for job, token in zip(jobs, tokens, strict=False)
-        ]
-        with self._tracer.call([job.key for job in jobs], "DynamoDB", "BatchExecuteStatement"):
-            writes = _stage.ledger.begin(starts, _now_ms())
-        begun = []
-        for job, start, write in zip(jobs, starts, writes, strict=True):
-            if write.is_written:
-                begun.append(replace(job, start_token=start.token, is_again=False))
-            elif write.outcome is Outcome.UNAVAILABLE:
-                self._put_off(job.key, "the ledger does not answer")  # it may have begun: the slot stays taken
-            else:
-                self._spare.append(start.token)
-                begun += self._begun_before(job, write)
-        return begun
-
-    def _begun_before(self, job: Submission, write: Write) -> list[Submission]:
-        """Return the start under way that a message's receiver did not live to make; else see to the message."""
+    def _give_way(self, job: Submission, write: Write) -> None:
+        """See to the message of a job that cannot begin this start; it is acknowledged unless it is left here."""
         row = write.job
         if row is None:
             self._batch.retry([job.key])  # of no job at all: that is for an operator to look at
         elif write.has_ended:
-            self._delete_input(job.key)
-        elif row.executing == self._executor and not row.handle:
-            return [replace(job, start_token=row.start_token, is_again=True)]
-        elif row.executing:
-            pass  # somebody has made it
-        ...
-        return []
+            self._delete_input(job)
+        elif row.start_token == job.start_token:
+            # The start before this one is not closed yet, or its container or a batch simulator has a lease still.
+            left_s = max(0, (row.lease_until or 0) - _now_ms()) / 1000
+            self._leave(job, left_s + random.uniform(*_AFTER_LEASE_S))  # noqa: S311 - jitter
+        elif not row.start_token and not self._is_queued_anew(replace(job, start_token="")):
+            self._leave(job)  # an operator has brought the job back: it is of no start any more
+        # Else it has begun that start already, or a later one.
+
+    def _put_off(self, job: Submission, reason: str) -> None:
+        self.is_put_off = True
+        self._measured.add(metrics.EXECUTIONS_NOT_STARTED)
+        report("put off", job.key, is_bad=True, jobType=job.job_type, executor=self._executor, reason=reason)
+        self._leave(job)
+
+    def _leave(self, job: Submission, seconds: float | None = None) -> None:
+        """Leave a job's message for so long, or for a backoff; it is never set aside, for nothing has failed."""
+        if self._batch.is_last_receive(job.key) and self._is_queued_anew(job):
+            return
+        if seconds is None:
+            self._batch.retry([job.key])
+        else:
+            self._batch.wait(job.key, seconds)
+
+    def _is_queued_anew(self, job: Submission) -> bool:
+        """Put a new message in the place of one, which is then acknowledged."""
+        [queued] = self._lane.queue.start([replace(job, is_again=True)])
+        return isinstance(queued, Started)
+
+    def _delete_input(self, job: Submission) -> None:
+        try:
+            self._stage.inputs.delete(job.key)
+        except (ClientError, BotoCoreError) as error:
+            logger.warning("not deleted", jobId=job.key.job_id, error=type(error).__name__)
+
+
+def _is_left(row: Job, executor: str) -> bool:
+    """Whether a start has begun and was not made, as far as the row knows."""
+    return row.status.is_open and row.executing == executor and not row.handle
+
+
+def _has_ended_without_it(row: Job) -> bool:
+    """Whether a job has ended otherwise than by its execution."""
+    return not row.status.is_open and row.status is not JobStatus.COMPLETED
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -4,6 +4,9 @@ A message in a dead-letter queue is one that no consumer sees again. Usually its
 did that. If that attempt died, or the ledger could not be reached, the job is still open, and a request may not
 even be on record. Such jobs end FAILED here. The queues are read and not consumed: what is in them is an
 operator's to judge and redrive.
+
+A job of an external executor may have a message there and an execution all the same, or wait for another start by
+another message. Those are the reconciler's: here only such end whose message would begin the next start.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 from sluice_core import clients, metrics
 from sluice_core.dead_letters import DeadLetterQueue
+from sluice_core.executors import EXTERNAL
 from sluice_core.jobs import JobError
 from sluice_core.ledger import JobLedger
 from sluice_core.requests import InvalidRequest, MalformedMessage, SubmissionParser
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sluice_core.dead_letters import DeadLetter
-    from sluice_core.jobs import JobKey, Submission
+    from sluice_core.jobs import Job, JobKey, Submission
 
     from sluice_handlers.heartbeat import LambdaContext
 
@@ -46,18 +50,21 @@ _ledger = JobLedger(clients.dynamodb(), os.environ["JOB_TABLE"], retention_s=int
 _results = ResultWriter(clients.s3(), os.environ["RESULT_BUCKET"])
 _sqs = clients.sqs()
 _requests = DeadLetterQueue(_sqs, os.environ["REQUEST_DLQ_URL"])
-_work = DeadLetterQueue(_sqs, os.environ["WORK_DLQ_URL"])
+_work = [
+    DeadLetterQueue(_sqs, os.environ[name])
+    for name in ("WORK_DLQ_URL", *(f"{executor.upper()}_DLQ_URL" for executor in EXTERNAL))
+    if name in os.environ
+]
 
 
 def handler(_event: object, context: LambdaContext) -> dict[str, int]:
-    """Look through both dead-letter queues; return how many messages were read and how many jobs were ended."""
+    """Look through the dead-letter queues; return how many messages were read and how many jobs were ended."""
+    looks = [(queue, _read_work, _WORKER_LOST) for queue in _work]
+    looks.append((_requests, _read_request, _NOT_PROCESSED))
     with Measurements() as measured:
         sweep = _Sweep(measured)
-        for queues_left, queue, read, error in (
-            (2, _work, _read_work, _WORKER_LOST),
-            (1, _requests, _read_request, _NOT_PROCESSED),
-        ):
-            seconds = (context.get_remaining_time_in_millis() - _RESERVE_MS) / 1000 / queues_left
+        for done, (queue, read, error) in enumerate(looks):
+            seconds = (context.get_remaining_time_in_millis() - _RESERVE_MS) / 1000 / (len(looks) - done)
             with closing(queue.read(seconds=seconds)) as letters:
                 jobs = (job for letter in letters if (job := sweep.read(letter, read)))
                 while batch := list(islice(jobs, _BATCH)):
@@ -92,10 +99,7 @@ class _Sweep:
                 self._measured.add(metrics.SUBMISSIONS_RECORDED, job_type=job.job_type)
                 self._report(job, error)
         still_open = [
-            key
-            for key, row in rows.items()
-            # Another request under the same token may be set aside; that says nothing of this job.
-            if row.status.is_open and row.submitted_at in {job.submitted_at for job in jobs if job.key == key}
+            key for key, row in rows.items() if any(_is_stuck(row, job) for job in jobs if job.key == key)
         ]
         for key, write in zip(still_open, _ledger.expire(still_open, error, now), strict=True):
             if write.is_written:
@@ -115,6 +119,15 @@ class _Sweep:
             self._measured.add(metric, job_type=job.job_type)
         trace = trace_id(job.trace_header)
         report("swept", job.key, is_bad=True, jobType=job.job_type, traceId=trace, code=error.code)
+
+
+def _is_stuck(row: Job, job: Submission) -> bool:
+    """Whether an open job waits for the very message that is set aside.
+
+    Another request under the same token may be set aside, or the message of an earlier start: that says nothing.
+    """
+    is_its_own = row.submitted_at == job.submitted_at and row.start_token in ("", job.start_token)
+    return row.status.is_open and not row.executing and is_its_own
 
 
 def _read_work(letter: DeadLetter) -> Submission:

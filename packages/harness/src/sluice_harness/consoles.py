@@ -34,36 +34,37 @@ def page(stage: StageDescription, job: Job, log_group: str = "") -> str:
         return ""
     region, handle = stage.region, quote(job.handle, safe=":")
     console = f"https://{region}.console.aws.amazon.com"
-    match job.executor:
-        case "stepfunctions":
-            return f"{console}/states/home?region={region}#/v2/executions/details/{handle}"
-        case "batch":
-            return f"{console}/batch/home?region={region}#jobs/detail/{handle}"
-        case "ecs":
-            cluster, task = (arn.rpartition("/")[2] for arn in (stage.executors.ecsCluster, job.handle))
-            return f"{console}/ecs/v2/clusters/{cluster}/tasks/{task}?region={region}"
-        case "lambda" if log_group:
-            group, lines = _twice(log_group), _twice(f'"{job.handle}"')
-            found = f"log-group/{group}/log-events$3FfilterPattern$3D{lines}"
-            return f"{console}/cloudwatch/home?region={region}#logsV2:log-groups/{found}"
-        case _:
-            return ""
+    if job.executor == LAMBDA and log_group:
+        found = f"log-group/{_twice(log_group)}/log-events$3FfilterPattern$3D{_twice(_quoted(job.handle))}"
+        return f"{console}/cloudwatch/home?region={region}#logsV2:log-groups/{found}"
+    cluster, task = (arn.rpartition("/")[2] for arn in (stage.executors.ecsCluster, job.handle))
+    pages = {
+        STEP_FUNCTIONS: f"{console}/states/home?region={region}#/v2/executions/details/{handle}",
+        BATCH: f"{console}/batch/home?region={region}#jobs/detail/{handle}",
+        ECS: f"{console}/ecs/v2/clusters/{cluster}/tasks/{task}?region={region}",
+    }
+    return pages.get(job.executor, "")
 
 
 def command(stage: StageDescription, job: Job, log_group: str = "") -> str:
     """Return the command that shows a job's execution, for the runbooks' shell; empty for what never began."""
     if not job.handle:
         return ""
+    if job.executor == LAMBDA and log_group:
+        pattern = shlex.quote(_quoted(job.handle))
+        return f"aws logs filter-log-events --log-group-name {log_group} --filter-pattern {pattern}"
     handle = shlex.quote(job.handle)
     commands = {
         STEP_FUNCTIONS: f"aws stepfunctions describe-execution --execution-arn {handle}",
         BATCH: f"aws batch describe-jobs --jobs {handle}",
         ECS: f"aws ecs describe-tasks --cluster {stage.executors.ecsCluster} --tasks {handle}",
     }
-    if job.executor == LAMBDA and log_group:
-        pattern = shlex.quote(f'"{job.handle}"')
-        return f"aws logs filter-log-events --log-group-name {log_group} --filter-pattern {pattern}"
     return commands.get(job.executor, "")
+
+
+def _quoted(text: str) -> str:
+    """Return a text as a filter pattern that looks for it, hyphens and all."""
+    return f'"{text}"'
 
 
 def _twice(text: str) -> str:

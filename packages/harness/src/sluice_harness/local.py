@@ -17,7 +17,10 @@ def main() -> None:
     """Bring the stage up and wait."""
     parser = argparse.ArgumentParser(prog="nox -s local --", description=__doc__)
     parser.add_argument("--port", type=int, help="where to listen on loopback (default: a free port)")
-    parser.add_argument("--name", default="local", help="names build/stages/NAME.json (default: local)")
+    parser.add_argument(
+        "--stage", default="local", help="local, or longwork, which has every executor (default: local)"
+    )
+    parser.add_argument("--name", help="names build/stages/NAME.json (default: the stage's)")
     parser.add_argument(
         "--speed", type=float, default=1.0, help="stage seconds in a second, for metrics and alarms"
     )
@@ -35,12 +38,12 @@ def _keep_up(options: argparse.Namespace, console: Console) -> None:
     # A plain kill ends the stage in order, as Ctrl-C does, in the background too.
     for end in (signal.SIGTERM, signal.SIGINT):
         signal.signal(end, signal.default_int_handler)
-    name = options.name
+    name = options.name or options.stage
 
     def progress(step: str) -> None:
         console.print(f"[dim]{step} ...[/]")
 
-    with LocalStage(name, port=options.port, progress=progress, speed=options.speed) as stage:
+    with LocalStage(name, stage=options.stage, port=options.port, progress=progress, speed=options.speed) as stage:
         description = stage.deploy()
         console.print(_instructions(description, name), markup=False, soft_wrap=True)
         stage.wait()

@@ -46,6 +46,8 @@ class LocalStage:
     ----------
     name : str
         Names the description file; stages of different names run side by side.
+    stage : str, optional
+        Whose settings it has: ``local``, or ``longwork``, which has every executor.
     port : int, optional
         Where to listen on loopback; a free port if not given.
     progress : callable, optional
@@ -65,6 +67,7 @@ class LocalStage:
         self,
         name: str = "local",
         *,
+        stage: str = "local",
         port: int | None = None,
         progress: Callable[[str], None] = lambda _: None,
         faults: Path | None = None,
@@ -73,6 +76,7 @@ class LocalStage:
         owners: int = 2,
     ) -> None:
         self._name = name
+        self._stage = stage
         self._port = port or _free_port()
         self._progress = progress
         self._faults = faults
@@ -152,7 +156,7 @@ class LocalStage:
         """Deploy an assembly (synthesized here if not given), add users, and describe the stage."""
         if assembly is None:
             self._progress("synthesizing the stacks")
-            assembly = cdk_cli.synthesize("local", ROOT / "build" / "cdk.out" / self._name)
+            assembly = cdk_cli.synthesize(self._stage, ROOT / "build" / "cdk.out" / self._name, on_engine=True)
         self._progress("deploying with the CDK CLI")
         environment = engine_environment(self.endpoint_url)
         cdk_cli.bootstrap(assembly, environment, ACCOUNT, REGION)
@@ -161,11 +165,11 @@ class LocalStage:
         description = from_outputs(
             outputs,
             users,
-            stage="local",
+            stage=self._stage,
             region=REGION,
             account=ACCOUNT,
             endpointUrl=self.endpoint_url,
-            apiUrl=engine_api_url(self.endpoint_url, outputs["ApiId"], "local"),
+            apiUrl=engine_api_url(self.endpoint_url, outputs["ApiId"], self._stage),
             speed=self.clock.speed,
             startedAt=self.clock.origin,
         )

@@ -10,7 +10,7 @@ from aws_cdk import aws_batch as batch
 from constructs import Construct
 
 from sluice_infra.acknowledgements import acknowledge, as_found
-from sluice_infra.containers import COMMAND, CONTAINER, GRACE_S, USER
+from sluice_infra.containers import COMMAND, GRACE_S, USER
 
 if TYPE_CHECKING:
     from sluice_infra.container_network import ContainerNetwork
@@ -53,7 +53,7 @@ class BatchExecutor(Construct):
             "detail-type": ["Batch Job State Change"],
             "detail": {"jobQueue": [self._queue], "status": ["SUCCEEDED", "FAILED"]},
         }
-        self.outputs = {"BatchJobQueue": self._queue}
+        self.outputs = {"BatchJobQueue": self._queue, "BatchLogGroup": job.log_group.log_group_name}
 
     def _add_queue(self, config: StageConfig, network: ContainerNetwork) -> batch.CfnJobQueue:
         environment = batch.CfnComputeEnvironment(
@@ -82,22 +82,6 @@ class BatchExecutor(Construct):
 
     def _add_definition(self, config: StageConfig, job: JobContainer) -> None:
         settings, kind = config.batch, batch.CfnJobDefinition
-        container = kind.TaskContainerPropertiesProperty(
-            name=CONTAINER,
-            image=settings.image,
-            essential=True,
-            command=[*COMMAND],
-            user=USER,
-            readonly_root_filesystem=True,
-            resource_requirements=[
-                kind.ResourceRequirementProperty(type="VCPU", value=f"{settings.vcpu:g}"),
-                kind.ResourceRequirementProperty(type="MEMORY", value=str(settings.memory_mib)),
-            ],
-            environment=[
-                kind.EnvironmentProperty(name=name, value=value) for name, value in job.environment.items()
-            ],
-            log_configuration=job.log_configuration(),
-        )
         kind(
             self,
             "Definition",
@@ -107,24 +91,33 @@ class BatchExecutor(Construct):
             # Tries are the ledger's: a job that Batch tried again would be nobody's start.
             retry_strategy=kind.RetryStrategyProperty(attempts=1),
             timeout=kind.TimeoutProperty(attempt_duration_seconds=settings.timeout_s + GRACE_S),
-            ecs_properties=kind.EcsPropertiesProperty(
-                task_properties=[
-                    kind.EcsTaskPropertiesProperty(
-                        containers=[container],
-                        task_role_arn=job.task_role.role_arn,
-                        execution_role_arn=job.execution_role.role_arn,
-                        platform_version="LATEST",
-                        network_configuration=kind.NetworkConfigurationProperty(assign_public_ip="DISABLED"),
-                        runtime_platform=kind.RuntimePlatformProperty(
-                            cpu_architecture="ARM64", operating_system_family="LINUX"
-                        ),
-                    )
-                ]
+            container_properties=kind.ContainerPropertiesProperty(
+                image=settings.image,
+                command=[*COMMAND],
+                user=USER,
+                readonly_root_filesystem=True,
+                job_role_arn=job.task_role.role_arn,
+                execution_role_arn=job.execution_role.role_arn,
+                resource_requirements=[
+                    kind.ResourceRequirementProperty(type="VCPU", value=f"{settings.vcpu:g}"),
+                    kind.ResourceRequirementProperty(type="MEMORY", value=str(settings.memory_mib)),
+                ],
+                environment=[
+                    kind.EnvironmentProperty(name=name, value=value) for name, value in job.environment.items()
+                ],
+                log_configuration=job.log_configuration(),
+                fargate_platform_configuration=kind.FargatePlatformConfigurationProperty(
+                    platform_version="LATEST"
+                ),
+                network_configuration=kind.NetworkConfigurationProperty(assign_public_ip="DISABLED"),
+                runtime_platform=kind.RuntimePlatformProperty(
+                    cpu_architecture="ARM64", operating_system_family="LINUX"
+                ),
             ),
         )
 
     def let_start(self, function: Function) -> None:
-        """Let a function submit jobs of this definition to this queue."""
+        """Let a function submit jobs of this definition to this queue, and find those that it has submitted."""
         definition = self._arn("job-definition", self._definition_name)
         function.allow(["batch:SubmitJob"], [self._queue, definition, f"{definition}:*"])
         acknowledge(
@@ -134,6 +127,7 @@ class BatchExecutor(Construct):
                 "definition get their numbers as they come"
             },
         )
+        self._on_any(function, "batch:ListJobs")
 
     def let_stop(self, function: Function) -> None:
         """Let a function end jobs."""
@@ -146,10 +140,13 @@ class BatchExecutor(Construct):
 
     def let_look(self, function: Function) -> None:
         """Let a function see how jobs stand."""
-        function.allow(["batch:DescribeJobs"], ["*"])
+        self._on_any(function, "batch:DescribeJobs")
+
+    def _on_any(self, function: Function, action: str) -> None:
+        function.allow([action], ["*"])
         acknowledge(
             function.role,
-            {"AwsSolutions-IAM5[Resource::*]": "Batch's DescribeJobs takes no resource, nor does X-Ray's action"},
+            {"AwsSolutions-IAM5[Resource::*]": "to list and describe jobs of Batch takes no resource, like X-Ray"},
         )
 
     def _arn(self, resource: str, name: str) -> str:

@@ -31,7 +31,6 @@ USER = "65532:65532"
 GRACE_S = 120
 _PULL = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
 _LOG = ("logs:CreateLogStream", "logs:PutLogEvents")
-_TABLE = ("dynamodb:GetItem", "dynamodb:PartiQLUpdate")
 
 
 class JobContainer(Construct):
@@ -45,6 +44,8 @@ class JobContainer(Construct):
         What Fargate does in its name before that, and beside it: pull the image, write the log.
     environment : mapping of str to str
         What is the same for each job.
+    log_group : LogGroup
+        Where its lines go.
 
     """
 
@@ -61,16 +62,14 @@ class JobContainer(Construct):
     ) -> None:
         super().__init__(scope, name)
         self._network = network
-        self._log_group = log_group(self, "Logs", config)
+        self.log_group = log_group(self, "Logs", config)
         self.task_role = self._add_role("TaskRole")
         self.execution_role = self._add_role("ExecutionRole")
         self.environment = {
             **environment,
-            "STAGE": config.name,
             "WORKLOADS": config.workloads,
             "WORK_TIMEOUT_SECONDS": str(settings.timeout_s),
-            # Fargate sets AWS_REGION, which botocore does not read.
-            "AWS_DEFAULT_REGION": cdk.Aws.REGION,
+            "AWS_DEFAULT_REGION": cdk.Aws.REGION,  # botocore reads no AWS_REGION
         }
         self._let_work(storage)
         self._let_begin(settings)
@@ -80,7 +79,7 @@ class JobContainer(Construct):
         return {
             "logDriver": "awslogs",
             "options": {
-                "awslogs-group": self._log_group.log_group_name,
+                "awslogs-group": self.log_group.log_group_name,
                 "awslogs-region": cdk.Aws.REGION,
                 "awslogs-stream-prefix": CONTAINER,
             },
@@ -96,7 +95,7 @@ class JobContainer(Construct):
 
     def _let_work(self, storage: Storage) -> None:
         table = storage.table.table_arn
-        self._allow(self.task_role, "dynamodb", _TABLE, [table])
+        self._allow(self.task_role, "dynamodb", ["dynamodb:PartiQLUpdate"], [table])
         for prefix, actions in (("inputs", ["s3:GetObject"]), ("results", ["s3:PutObject", "s3:DeleteObject"])):
             storage.allow_objects(self.task_role, prefix, *actions)
             self._network.let_through("s3", actions, [storage.bucket.arn_for_objects(f"{prefix}/*")])
@@ -115,7 +114,7 @@ class JobContainer(Construct):
             self.execution_role,
             {"AwsSolutions-IAM5[Resource::*]": "ECR's GetAuthorizationToken takes no resource (Amazon ECR, IAM)"},
         )
-        self._allow(self.execution_role, "logs", _LOG, [self._log_group.log_group_arn])
+        self._allow(self.execution_role, "logs", _LOG, [self.log_group.log_group_arn])
 
     def _allow(self, role: iam.Role, service: str, actions: Sequence[str], resources: Sequence[str]) -> None:
         """Allow something by the role and on the way."""

@@ -60,7 +60,7 @@ class EcsExecutor(Construct):
             "detail-type": ["ECS Task State Change"],
             "detail": {"clusterArn": [self._cluster], "lastStatus": ["STOPPED"]},
         }
-        self.outputs = {"EcsCluster": self._cluster}
+        self.outputs = {"EcsCluster": self._cluster, "EcsLogGroup": job.log_group.log_group_name}
 
     def _add_cluster(self) -> ecs.CfnCluster:
         cluster = ecs.CfnCluster(self, "Cluster", capacity_providers=["FARGATE"])

@@ -206,10 +206,10 @@ class ExternalExecutors:
     def _add_starter(self) -> Function:
         starter = self._add_function("starter")
         # Polled by itself and not by Lambda: it receives only what there is a slot for.
-        consuming = ["ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility", "SendMessage"]
+        consuming = ["ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility"]
         starter.allow([f"sqs:{action}" for action in consuming], self._queue_arns())
-        starter.allow(["dynamodb:UpdateItem"], [self._slots.table_arn])
-        starter.allow(_LEDGER, [self._storage.table.table_arn])
+        self._let_settle(starter)
+        self._let_list(starter)
         self._storage.allow_objects(starter.role, "inputs", "s3:PutObject")
         for executor in self._executors.values():
             executor.let_start(starter)
@@ -220,30 +220,39 @@ class ExternalExecutors:
     def _add_completion(self) -> str:
         """Add what settles the executions whose end is told, and return its mapping's id."""
         completion = self._add_function("completion", STARTER=self._starter.live.function_arn)
-        self._let_settle(completion)
+        self._let_settle_all(completion)
         return completion.consume(self._completions.queue, max_concurrency=_COMPLETION_CONCURRENCY)
 
     def _add_reconciler(self) -> None:
         """Add what settles the executions whose end nobody has told."""
         reconciler = self._add_function("reconciler", STARTER=self._starter.live.function_arn)
-        self._let_settle(reconciler)
-        reconciler.allow(["dynamodb:Query"], [f"{self._storage.table.table_arn}/index/{EXECUTION_INDEX}"])
+        self._let_settle_all(reconciler)
+        self._let_list(reconciler)
         reconciler.allow(["dynamodb:GetItem"], [self._slots.table_arn])
         for executor in self._executors.values():
-            executor.let_look(reconciler)
             executor.let_stop(reconciler)
         self._each_minute(reconciler, "Reconcile")
 
     def _let_settle(self, function: Function) -> None:
-        """Let a function end jobs, give slots back, clear up, and start what waits or is to be started again."""
+        """Let a function end jobs, clear up after them, give slots back, and queue jobs anew."""
         function.allow(_LEDGER, [self._storage.table.table_arn])
         function.allow(["dynamodb:UpdateItem"], [self._slots.table_arn])
         function.allow(["sqs:SendMessage"], self._queue_arns())
-        self._let_wake(function)
-        prefixes = ["inputs", "results", *(["staged"] if STEP_FUNCTIONS in self._executors else [])]
-        for prefix in prefixes:
+        self._storage.allow_objects(function.role, "inputs", "s3:GetObject")
+        for prefix in ("inputs", "results", *(["staged"] if STEP_FUNCTIONS in self._executors else [])):
             self._storage.allow_objects(function.role, prefix, "s3:DeleteObject")
         self._storage.allow_listing(function.role, "results")
+
+    def _let_settle_all(self, function: Function) -> None:
+        """Let a function settle, besides, what it has to ask about, and tell of slots that it has freed."""
+        self._let_settle(function)
+        self._let_wake(function)
+        for executor in self._executors.values():
+            executor.let_look(function)
+
+    def _let_list(self, function: Function) -> None:
+        """Let a function see which executions are not known to be over."""
+        function.allow(["dynamodb:Query"], [f"{self._storage.table.table_arn}/index/{EXECUTION_INDEX}"])
 
     def _let_wake(self, function: Function) -> None:
         function.allow(["lambda:InvokeFunction"], [self._starter.live.function_arn])
@@ -253,7 +262,7 @@ class ExternalExecutors:
         processor, cancel, sweeper = neighbours.processor, neighbours.cancel_job, neighbours.sweeper
         processor.set(
             {
-                "EXECUTORS": self._config.executors,
+                **({"EXECUTORS": self._config.executors} if self._config.executors else {}),
                 **self._queue_urls(),
                 "STARTER": self._starter.live.function_arn,
             }

@@ -34,6 +34,8 @@ _DASHBOARDS = ROOT / "dashboards"
 _QUERIES = _DASHBOARDS / "queries"
 # The dashboard that there is only where external executors are, and only of those.
 _OF_EXECUTORS = "executors"
+# A job's container says what a function would.
+_CONTAINER_LOGS = ("BatchLogGroup", "EcsLogGroup")
 _SUPPRESSION_WAIT_S = 120
 _SUPPRESSION_EXTENSION_S = 300
 
@@ -63,6 +65,7 @@ class ObservabilityStack(cdk.Stack):
             if file.stem != _OF_EXECUTORS or config.external_executors:
                 self._add_dashboard(file)
         groups = [function.log_group.log_group_name for function in ingestion.functions.values()]
+        groups += [self._placeholders[name] for name in _CONTAINER_LOGS if name in self._placeholders]
         for file in sorted(_QUERIES.glob("*.query")):
             self._add_query(file, groups)
         self._add_load_log()

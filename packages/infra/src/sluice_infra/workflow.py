@@ -217,6 +217,6 @@ def add_step(scope: Construct, config: StageConfig, storage: Storage, settings: 
     )
     step.allow(["dynamodb:PartiQLUpdate", "dynamodb:GetItem"], [storage.table.table_arn])
     storage.allow_objects(step.role, "inputs", "s3:GetObject")
-    storage.allow_objects(step.role, "staged", "s3:GetObject", "s3:PutObject")
-    storage.allow_objects(step.role, "results", "s3:PutObject")
+    storage.allow_objects(step.role, "staged", "s3:GetObject", "s3:PutObject", "s3:DeleteObject")
+    storage.allow_objects(step.role, "results", "s3:PutObject", "s3:DeleteObject")
     return step

@@ -7,7 +7,7 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sluice_core.rows import LIST_INDEX
+from sluice_core.rows import EXECUTION_INDEX, LIST_INDEX
 
 from sluice_harness import live_functions
 from sluice_harness.bench import processes
@@ -120,11 +120,14 @@ class BenchSite:
             yield f"duration {name}", Metric("AWS/Lambda", "Duration", function)
         table: tuple[tuple[str, str], ...] = (("TableName", self.description.jobTable),)
         # Dimensions of a metric are sorted by name.
-        index: tuple[tuple[str, str], ...] = (("GlobalSecondaryIndexName", LIST_INDEX), *table)
+        index, executing = ((("GlobalSecondaryIndexName", name), *table) for name in (LIST_INDEX, EXECUTION_INDEX))
+        places = {"table": table, "index": index}
+        if slots := self.description.executors.slotsTable:
+            places |= {"executing": executing, "slots": (("TableName", slots),)}
         for kind in ("Write", "Read"):
-            for name, where in (("table", table), ("index", index)):
+            for name, where in places.items():
                 yield f"{kind.lower()} units {name}", Metric("AWS/DynamoDB", f"Consumed{kind}CapacityUnits", where)
-        for name, queue in (("requests", self.description.queues.request), ("work", self.description.queues.work)):
+        for name, queue in self.description.queues.by_name().items():
             named = (("QueueName", queue.url.rpartition("/")[2]),)
             yield f"sent {name}", Metric("AWS/SQS", "NumberOfMessagesSent", named)
         own = (("Stage", self.description.stage),)

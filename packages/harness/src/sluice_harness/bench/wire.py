@@ -72,7 +72,7 @@ class Use:
 
 ACCESS_LOG = "access log"
 # Run by the clock, or once for a token in five minutes, whatever is submitted.
-NOT_PER_JOB = {"sweeper", "authorizer"}
+NOT_PER_JOB = {"sweeper", "reconciler", "authorizer"}
 
 
 def measure(
@@ -113,7 +113,13 @@ def measure(
     return job, use(counted, per_read, logged, len(reads))
 
 
-def use(counted: Mapping[str, float], tap: Mapping[str, float], logged: Mapping[str, float], number: int) -> Use:
+def use(
+    counted: Mapping[str, float],
+    tap: Mapping[str, float],
+    logged: Mapping[str, float],
+    number: int,
+    consumers: Sequence[str] = _CONSUMERS,
+) -> Use:
     """Return what one of so many used, from what all of them did.
 
     Parameters
@@ -126,22 +132,28 @@ def use(counted: Mapping[str, float], tap: Mapping[str, float], logged: Mapping[
         How many there were.
     logged : mapping
         Bytes per job, already.
+    consumers : sequence of str, optional
+        The functions for which Lambda polls a queue.
 
     """
     calls: defaultdict[str, float] = defaultdict(float, tap)
-    calls["sqs SendMessage, by the gateway"] += counted["sent requests"]
-    for name in _CONSUMERS:
+    calls["sqs SendMessage, by the gateway"] += counted["sent request"]
+    for name in consumers:
         for operation in ("ReceiveMessage", "DeleteMessageBatch"):
             calls[f"sqs {operation}, by Lambda"] += counted[f"invocations {name}"]
     functions = [name.partition(" ")[2] for name in counted if name.startswith("invocations ")]
     return Use(
         calls={name: count / number for name, count in sorted(calls.items()) if count},
         log_bytes=dict(logged),
-        write_units=(counted["write units table"] + counted["write units index"]) / number,
-        read_units=(counted["read units table"] + counted["read units index"]) / number,
+        write_units=_sum(counted, "write units ") / number,
+        read_units=_sum(counted, "read units ") / number,
         invocations={name: counted[f"invocations {name}"] / number for name in functions},
         duration_ms={name: counted[f"duration {name}"] / number for name in functions},
     )
+
+
+def _sum(counted: Mapping[str, float], kind: str) -> float:
+    return sum(value for name, value in counted.items() if name.startswith(kind))
 
 
 def log_bytes(site: BenchSite, since_ms: int, jobs: int) -> dict[str, float]:

@@ -3,8 +3,8 @@
 In AWS a stack takes minutes, and what deploys it asks in long intervals: the CDK CLI every 5 s, the AWS CLI every
 30 s. On the engine it takes a second, and most of a deployment was waiting to ask again. So DescribeStacks of one
 stack whose operation is under way is answered when that has ended, or at the latest after `HOLD_SECONDS`, which is
-less than any client waits for an answer. What is told is what AWS would tell at that moment; whoever wants to see a
-stack change reads its events.
+less than any client waits for an answer. What is told is what AWS would tell at that moment; whoever wants to see
+a stack change lists all, or reads its events.
 
 The one thing here that is no gap to AWS: it makes every deployment to a local stage 5 s shorter.
 """

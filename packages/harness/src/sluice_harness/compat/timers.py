@@ -24,11 +24,11 @@ _due: list[tuple[float, int, Callable[[], None]]] = []
 
 
 def after(seconds: float, callback: Callable[[], None]) -> None:
-    """Call ``callback`` once, in ``seconds`` and in this context; it looks by itself whether there is still need."""
-    bound = functools.partial(contextvars.copy_context().run, callback)
+    """Call ``callback`` once, in ``seconds`` and in this context; it looks by itself whether it is due still."""
+    context = contextvars.copy_context()
     with _changed:
         _start()
-        heapq.heappush(_due, (time.monotonic() + seconds, next(_numbers), bound))
+        heapq.heappush(_due, (time.monotonic() + seconds, next(_numbers), lambda: context.run(callback)))
         _changed.notify()
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from sluice_harness import cdk_cli
 from sluice_harness.deploy import removal, smoke
 from sluice_harness.deploy.describing import describe, read_outputs
+from sluice_harness.deploy.draining import refuse_to_lose_jobs
 from sluice_harness.deploy.target import Target, in_aws, make_ready, on_engine, refuse_local
 from sluice_harness.deploy.terminal import (
     Refused,
@@ -73,6 +74,7 @@ def _deploy(options: argparse.Namespace, target: Target, console: Console) -> No
     assembly = _synthesize(options, target, console)
     console.print(f"{options.stage}: to be deployed to {target}")
     make_ready(target, assembly, bootstrap=options.bootstrap)
+    refuse_to_lose_jobs(options.stage, assembly, target)
     show_changes(cdk_cli.diff(assembly, target.environment), console)
     costs = "" if target.endpoint_url else " It costs money from then on"
     confirm(f"Deploy {options.stage}?{costs}", yes=options.yes)

@@ -1,4 +1,6 @@
-"""``uvx nox -s drill``: break the local stage once for every alarm, and see each fire, tell somebody, and stop.
+"""``uvx nox -s drill``: break a local stage once for every alarm, and see each fire, tell somebody, and stop.
+
+With ``--stage longwork`` the stage has every executor, and the alarms are those that only such a stage has.
 
 Time runs faster on the stage under drill (``--speed``), so that a quarter of an hour of age or six hours of a
 burning budget take seconds. Beside the drills there is light, healthy load, for which no alarm may fire. An alarm
@@ -12,6 +14,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -23,21 +26,53 @@ from rich.table import Table
 from sluice_harness.cdk_cli import CdkError
 from sluice_harness.description import ROOT
 from sluice_harness.drill.drills import DRILLS
-from sluice_harness.drill.load import Load
+from sluice_harness.drill.executor_drills import EXECUTOR_DRILLS, NOT_RAISED
+from sluice_harness.drill.load import RATES, RATES_OF_EXECUTORS, Load
 from sluice_harness.drill.site import Site
 from sluice_harness.drill.subscriber import Subscriber
 from sluice_harness.drill.watch import DrillError, Watch, is_too_long
 from sluice_harness.local_stage import LocalStage, StageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from sluice_harness.drill.drills import Drill
 
-_SPEED, _MINUTES, _HEALTHY_S = 60.0, 15.0, 30.0
-_PATIENCE_S = 150.0
-_FOLDER = ROOT / "build" / "drill"
-_STAGE = "local"
+_MINUTES, _HEALTHY_S = 15.0, 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is drilled on a stage.
+
+    Attributes
+    ----------
+    speed : float
+        Stage seconds in a second: work that takes real time must fit into a stage's minutes.
+    patience_s : float
+        How long an alarm may take, in real seconds.
+    drilled_elsewhere : frozenset of str
+        Its alarms that need no drill here.
+
+    """
+
+    drills: tuple[Drill, ...]
+    rates: Mapping[str, float]
+    speed: float
+    patience_s: float
+    drilled_elsewhere: frozenset[str] = frozenset()
+
+
+_PLANS = {
+    "local": _Plan(DRILLS, RATES, 60.0, 150.0),
+    "longwork": _Plan(
+        EXECUTOR_DRILLS,
+        RATES_OF_EXECUTORS,
+        30.0,
+        300.0,
+        frozenset({*NOT_RAISED, *(alarm for drill in DRILLS for alarm in drill.alarms)}),
+    ),
+}
 
 
 def main() -> None:
@@ -59,28 +94,34 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="nox -s drill --", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = [drill.name for drill in DRILLS]
+    parser.add_argument("--stage", choices=tuple(_PLANS), default="local", help="which one to break (local)")
+    names = [drill.name for plan in _PLANS.values() for drill in plan.drills]
     parser.add_argument(
         "--only", action="append", choices=names, metavar="NAME", help=f"one drill, or some: {', '.join(names)}"
     )
-    parser.add_argument("--speed", type=float, default=_SPEED, help=f"stage seconds in a second ({_SPEED:g})")
+    speeds = ", ".join(f"{plan.speed:g} of {stage}" for stage, plan in _PLANS.items())
+    parser.add_argument("--speed", type=float, help=f"stage seconds in a second ({speeds})")
     parser.add_argument(
         "--minutes", type=float, default=_MINUTES, help=f"begin no drill after so many ({_MINUTES:g})"
     )
     parser.add_argument(
         "--healthy", type=float, default=_HEALTHY_S, help=f"seconds of healthy load before them ({_HEALTHY_S:g})"
     )
-    parser.add_argument("--name", default="drill", help="of the stage and of its folder below build/ (drill)")
-    return parser.parse_args()
+    parser.add_argument("--name", help="of the stage and of its folder below build/ (drill, drill-longwork)")
+    options = parser.parse_args()
+    options.name = options.name or ("drill" if options.stage == "local" else f"drill-{options.stage}")
+    options.speed = options.speed or _PLANS[options.stage].speed
+    return options
 
 
 def _run(options: argparse.Namespace, console: Console) -> list[str]:
     began = time.monotonic()
-    folder = ROOT / "build" / options.name
-    chosen = [drill for drill in DRILLS if not options.only or drill.name in options.only]
+    folder, planned = ROOT / "build" / options.name, _PLANS[options.stage]
+    chosen = [drill for drill in planned.drills if not options.only or drill.name in options.only]
+    settings = {"stage": options.stage, "speed": options.speed, "faults_api": True}
     with (
         console.status("bringing the stage up") as status,
-        LocalStage(options.name, speed=options.speed, faults_api=True, progress=_teller(status)) as stage,
+        LocalStage(options.name, **settings, progress=_teller(status)) as stage,
         Subscriber() as subscriber,
     ):
         description = stage.deploy()
@@ -88,19 +129,19 @@ def _run(options: argparse.Namespace, console: Console) -> list[str]:
             stage.client("cloudwatch"),
             stage.client("sns"),
             description.alarmTopic,
-            f"sluice-{_STAGE}-",
+            f"sluice-{options.stage}-",
             subscriber,
-            _PATIENCE_S,
+            planned.patience_s,
             _teller(status),
         )
-        with Load(description) as load:
+        with Load(description, planned.rates) as load:
             site = Site(stage, description, load)
             session = _Session(site, watch, console, deadline=began + 60 * options.minutes)
             session.stay_quiet(options.healthy)
             for drill in chosen:
                 status.update(drill.what)
                 session.run(drill)
-            faults = [*session.faults, *_undrilled(watch, complete=not options.only)]
+            faults = [*session.faults, *_undrilled(watch, planned, complete=not options.only)]
         report = session.report(options.speed, time.monotonic() - began)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
@@ -190,9 +231,9 @@ def _check_silence(drill: Drill, watch: Watch) -> None:
         raise DrillError(f"told somebody, though suppressed: {', '.join(told)}")
 
 
-def _undrilled(watch: Watch, *, complete: bool) -> list[str]:
-    drilled = {alarm for drill in DRILLS for alarm in drill.alarms}
-    there = watch.notifying | watch.silent
+def _undrilled(watch: Watch, plan: _Plan, *, complete: bool) -> list[str]:
+    drilled = {alarm for drill in plan.drills for alarm in drill.alarms}
+    there = (watch.notifying | watch.silent) - plan.drilled_elsewhere
     if not complete:
         return []
     without = [f"no drill is for {alarm}" for alarm in sorted(there - drilled)]

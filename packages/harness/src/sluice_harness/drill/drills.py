@@ -70,7 +70,8 @@ class Drill:
     fires_when_mended: tuple[str, ...] = ()
 
 
-def _of(kind: str, functions: tuple[str, ...]) -> tuple[str, ...]:
+def each(kind: str, functions: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the alarms of a kind on these functions."""
     return tuple(f"{kind}-{function}" for function in functions)
 
 
@@ -105,7 +106,7 @@ def _fail_table(site: Site, watch: Watch) -> None:
 
 
 def _set_silent(site: Site, *, silent: bool) -> None:
-    site.set_schedule(enabled=not silent)
+    site.set_schedule("sweeper", enabled=not silent)
     site.set_consumers("event-publisher", enabled=not silent)
 
 
@@ -167,7 +168,7 @@ DRILLS = (
     Drill(
         name="crashing-functions",
         what="most functions are deployed with a handler that fails",
-        alarms=(*_of("function-errors", _BUSY), "work-failed-invokes", "api-5xx", "critical"),
+        alarms=(*each("function-errors", _BUSY), "work-failed-invokes", "api-5xx", "critical"),
         untold=("warning",),
         breaks=lambda site, _: site.break_handlers(_BUSY),
         mends=lambda site, _: site.mend_handlers(_BUSY),
@@ -175,7 +176,7 @@ DRILLS = (
     Drill(
         name="crashing-processor",
         what="processor and event publisher are deployed with a handler that fails",
-        alarms=(*_of("function-errors", _FIRST_AND_LAST), "request-failed-invokes"),
+        alarms=(*each("function-errors", _FIRST_AND_LAST), "request-failed-invokes"),
         breaks=lambda site, _: site.break_handlers(_FIRST_AND_LAST),
         mends=lambda site, _: site.mend_handlers(_FIRST_AND_LAST),
     ),
@@ -189,14 +190,14 @@ DRILLS = (
     Drill(
         name="throttled-functions",
         what="no concurrency is left for most functions",
-        alarms=_of("function-throttles", _BUSY),
+        alarms=each("function-throttles", _BUSY),
         breaks=lambda site, _: site.throttle(_BUSY),
         mends=lambda site, _: site.unthrottle(_BUSY),
     ),
     Drill(
         name="throttled-processor",
         what="no concurrency is left for the processor and the event publisher",
-        alarms=_of("function-throttles", _FIRST_AND_LAST),
+        alarms=each("function-throttles", _FIRST_AND_LAST),
         breaks=lambda site, _: site.throttle(_FIRST_AND_LAST),
         mends=lambda site, _: site.unthrottle(_FIRST_AND_LAST),
     ),
@@ -210,7 +211,7 @@ DRILLS = (
     Drill(
         name="slow-functions",
         what="every invocation takes seconds",
-        alarms=(*_of("function-duration", _ALL), "api-latency"),
+        alarms=(*each("function-duration", _ALL), "api-latency"),
         breaks=lambda site, _: site.slow(**_SLOW),
         mends=lambda site, _: site.fault(),
     ),
@@ -233,7 +234,7 @@ DRILLS = (
         what="messages that nobody can read are put on both queues",
         alarms=("batch-item-failures", "request-dead-letters", "work-dead-letters"),
         quiet=("function-errors-processor", "function-errors-batch-simulator"),
-        breaks=lambda site, _: site.poison(200),
+        breaks=lambda site, _: site.poison(200, "request", "work"),
         mends=lambda site, _: site.empty_dead_letters(),
     ),
     Drill(

@@ -12,6 +12,8 @@ import itertools
 import secrets
 import threading
 from collections import deque
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
@@ -26,11 +28,22 @@ if TYPE_CHECKING:
 
 # How often each kind of call is made, a second. Each function has to be called about once a second, for a stage's
 # minute may be no longer.
-_RATES = {"submit": 4.0, "status": 4.0, "list": 1.0, "cancel": 1.5}
+RATES: Mapping[str, float] = {"submit": 4.0, "status": 4.0, "list": 1.0, "cancel": 1.5}
+# Where jobs of external executors are what it is about: a container takes a second of a core to come up.
+RATES_OF_EXECUTORS: Mapping[str, float] = {
+    "submit": 0.5,
+    "status": 0.5,
+    "list": 0.2,
+    "cancel": 0.2,
+    "submit-weather-workflow": 0.3,
+    "submit-weather-batch": 0.1,
+    "submit-weather-task": 0.1,
+}
 _NEW_TOKEN_EVERY_S = 0.7
 _RECENT_JOBS = 50
 _UNANSWERED = 2
 _TIMEOUT_S = 35
+_OTHER_JOB_TYPES = ("weather-workflow", "weather-batch", "weather-task")
 _JOIN_S = 10
 
 
@@ -41,12 +54,13 @@ class Load:
     ----------
     extra : dict of str to float
         Calls a second beyond the usual: ``submit``, ``status``, ``wrong-token``, or ``submit-other``, which is
-        another owner's and otherwise never made.
+        another owner's and otherwise never made; ``submit-JOB_TYPE`` is a job of a type that is not the default.
 
     """
 
-    def __init__(self, stage: StageDescription) -> None:
+    def __init__(self, stage: StageDescription, rates: Mapping[str, float] = RATES) -> None:
         self._stage = stage
+        self._rates = rates
         self._tokens = [sign_in(stage, user)["IdToken"] for user in stage.users[:2]]
         self._jobs: deque[str] = deque(maxlen=_RECENT_JOBS)
         self._ended = threading.Event()
@@ -73,6 +87,7 @@ class Load:
             "cancel": self._cancel,
             "wrong-token": self._be_refused,
             "submit-other": self._submit_other,
+            **{f"submit-{one}": partial(self._submit, job_type=one) for one in _OTHER_JOB_TYPES},
         }
         limits = httpx.Limits(max_connections=200)
         async with httpx.AsyncClient(base_url=self._stage.apiUrl, timeout=_TIMEOUT_S, limits=limits) as http:
@@ -91,7 +106,7 @@ class Load:
         """Call at the kind's rate; at the usual one, only while few calls are unanswered."""
         running: set[asyncio.Task[None]] = set()
         while not self._ended.is_set():
-            rate = _RATES.get(kind, 0.0) + self.extra.get(kind, 0.0)
+            rate = self._rates.get(kind, 0.0) + self.extra.get(kind, 0.0)
             if rate and (len(running) < _UNANSWERED or kind in self.extra):
                 task = asyncio.create_task(_survive(call(http)))
                 running.add(task)
@@ -110,11 +125,16 @@ class Load:
             await asyncio.sleep(_NEW_TOKEN_EVERY_S)
 
     async def _submit_other(self, http: httpx.AsyncClient) -> None:
-        await http.post("/submit-job", json={"parameters": {"records": 5}}, headers=self._headers(1))
+        await http.post("/submit-job", json=_job(), headers=self._headers(1))
 
-    async def _submit(self, http: httpx.AsyncClient, work_s: float = 0) -> str | None:
-        parameters: dict[str, Any] = {"records": 5, **({"workSeconds": work_s} if work_s else {})}
-        answer = await http.post("/submit-job", json={"parameters": parameters}, headers=self._headers(0))
+    def submit(self, job_type: str, count: int, work_s: float = 0) -> None:
+        """Submit so many jobs of a type at once, whose work takes so long."""
+        with httpx.Client(base_url=self._stage.apiUrl, timeout=_TIMEOUT_S) as http:
+            for _ in range(count):
+                http.post("/submit-job", json=_job(job_type, work_s), headers=self._headers(0)).raise_for_status()
+
+    async def _submit(self, http: httpx.AsyncClient, work_s: float = 0, job_type: str = "") -> str | None:
+        answer = await http.post("/submit-job", json=_job(job_type, work_s), headers=self._headers(0))
         if answer.status_code != httpx.codes.ACCEPTED:
             return None
         job_id: str = answer.json()["jobId"]
@@ -141,6 +161,11 @@ class Load:
 
     def _headers(self, user: int) -> dict[str, str]:
         return {"Authorization": self._tokens[user]}
+
+
+def _job(job_type: str = "", work_s: float = 0) -> dict[str, Any]:
+    parameters = {"records": 5, **({"workSeconds": work_s} if work_s else {})}
+    return {"parameters": parameters, **({"jobType": job_type} if job_type else {})}
 
 
 async def _survive(call: Awaitable[object]) -> None:

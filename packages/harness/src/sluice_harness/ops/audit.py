@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from sluice_core.jobs import JobKey, JobStatus
 
 from sluice_harness.ops.evidence import Evidence
+from sluice_harness.ops.letters import COMPLETION
 from sluice_harness.ops.output import age, bar, say, show_json, show_table
 from sluice_harness.ops.records import changed_at, gateway_time
 from sluice_harness.ops.stage import Access, UsageError
@@ -44,6 +45,8 @@ Kind = Literal[
 _SETTLED_MS = 60_000
 # It runs every minute; one run may miss a message that another reader hides.
 _SWEEPERS_GRACE_MS = 120_000
+# The reconciler gives up an execution of which nobody noted the handle after a quarter of an hour.
+_RECONCILERS_GRACE_MS = 1_800_000
 # Objects expire at midnight, rows some time after their moment: near it either may be first.
 _EXPIRING_MS = 3_600_000
 
@@ -167,7 +170,10 @@ def _lost(evidence: Evidence, key: JobKey) -> Iterator[Finding]:
 
 def _open(evidence: Evidence, key: JobKey, job: Job) -> Iterator[Finding]:
     """Judge an open job: whoever holds it, a message of it, or the sweeper by its dead letter, must end it."""
-    work, requests = evidence.queues["work"], evidence.queues["request"]
+    work, requests = evidence.work_queue(job), evidence.queues["request"]
+    if job.executing:
+        yield from _executing(evidence, key, job)
+        return
     free_since = max(changed_at(job), job.lease_until or 0)
     is_held = max(job.held_until, job.lease_until or 0) >= evidence.now
     if key in evidence.dead or any(evidence.unseen_letters.values()) or is_held:
@@ -177,7 +183,7 @@ def _open(evidence: Evidence, key: JobKey, job: Job) -> Iterator[Finding]:
         yield Finding(
             "unfinished-attempt",
             str(key),
-            f"RUNNING, its lease lapsed {age(idle_ms)} ago, and the work queue is empty",
+            f"RUNNING, its lease lapsed {age(idle_ms)} ago, and its work queue is empty",
         )
     elif not work.messages and not requests.messages and idle_ms > _SETTLED_MS:
         yield Finding(
@@ -185,6 +191,15 @@ def _open(evidence: Evidence, key: JobKey, job: Job) -> Iterator[Finding]:
         )
     elif idle_ms > work.retention_ms + requests.retention_ms:
         yield Finding("open", str(key), f"{job.status} for {age(idle_ms)}, longer than its messages are kept")
+
+
+def _executing(evidence: Evidence, key: JobKey, job: Job) -> Iterator[Finding]:
+    """Judge a job that an external executor has: its end is told, or found by asking, or it is stopped at last."""
+    limit = evidence.access.limits.get(job.executing)
+    age_ms = evidence.now - (job.executing_since or 0)
+    if limit and age_ms > 1000 * limit.seconds + _RECONCILERS_GRACE_MS:
+        detail = f"{job.executing} has had it for {age(age_ms)}, and may for {age(1000 * limit.seconds)}"
+        yield Finding("unfinished-attempt", str(key), detail)
 
 
 def _result(evidence: Evidence, key: JobKey) -> Iterator[Finding]:
@@ -197,7 +212,7 @@ def _result(evidence: Evidence, key: JobKey) -> Iterator[Finding]:
     elif fault:
         yield Finding("unreadable-object", str(key), f"{name}: {fault}")
     settled_before = evidence.now - _tidied_ms(evidence)
-    found = evidence.objects.get(key, [])
+    found = [one for one in evidence.objects.get(key, []) if one.is_result]
     extra = [one for one in found if one.object_key != name and one.modified_at < settled_before]
     is_there = any(one.object_key == name for one in found)
     if extra and is_there and changed_at(evidence.rows[key]) < settled_before:
@@ -208,6 +223,8 @@ def _result(evidence: Evidence, key: JobKey) -> Iterator[Finding]:
 
 def _object(evidence: Evidence, stored: StoredObject) -> Iterator[Finding]:
     """Judge an object by its job: an open one may yet complete with it, a COMPLETED one's others are its own."""
+    if not stored.is_result:
+        return
     job = evidence.rows.get(stored.job) if stored.job else None
     settled_at = max(stored.modified_at, changed_at(job) if job else 0)
     if _may_expire(evidence, stored) or settled_at + _tidied_ms(evidence) >= evidence.now:
@@ -232,10 +249,15 @@ def _may_expire(evidence: Evidence, stored: StoredObject) -> bool:
 
 
 def _letter(evidence: Evidence, letter: Letter) -> Iterator[Finding]:
-    """Judge a dead letter: its job must be FAILED, or the sweeper is about to see to that."""
+    """Judge a dead letter: its job must be FAILED, or the sweeper is about to see to that.
+
+    The end of an execution says nothing of its job, which is judged by itself.
+    """
     name = f"message {letter.message.message_id} of the {letter.queue} queue"
     if letter.key is None:
         yield Finding("malformed-dead-letter", None, f"{name}: {letter.complaint}")
+        return
+    if letter.queue == COMPLETION:
         return
     job = evidence.rows.get(letter.key)
     if job is None or job.status.is_open:
@@ -253,8 +275,14 @@ def _letter(evidence: Evidence, letter: Letter) -> Iterator[Finding]:
 
 def _tidied_ms(evidence: Evidence) -> int:
     """Return within which time what a dead attempt stored is deleted: its job's message may come again."""
-    work = evidence.queues["work"]
-    return _SETTLED_MS + (work.visibility_ms if work.messages else 0)
+    return _SETTLED_MS + max(one.visibility_ms if one.messages else 0 for one in evidence.work_queues.values())
+
+
+def _is_left_over(evidence: Evidence, stored: StoredObject) -> bool:
+    """Whether an object is of no use to its job any more, and nobody is about to delete it."""
+    job = evidence.rows.get(stored.job) if stored.job else None
+    is_over = job is None or not (job.status.is_open or job.executing)
+    return not stored.is_result and is_over and stored.modified_at + _tidied_ms(evidence) < evidence.now
 
 
 def _notes(evidence: Evidence) -> Iterator[str]:
@@ -267,6 +295,11 @@ def _notes(evidence: Evidence) -> Iterator[str]:
     for name, unseen in evidence.unseen_letters.items():
         if unseen:
             yield f"{unseen:,} dead letters of the {name} queue were hidden by another reader; audit again"
+    if executing := Counter(job.executing for job in evidence.rows.values() if job.executing):
+        said = ", ".join(f"{count:,} on {executor}" for executor, count in sorted(executing.items()))
+        yield f"executions are not yet known to be over: {said}; `sluice-ops executions` lists them"
+    if kept := sum(_is_left_over(evidence, one) for several in evidence.objects.values() for one in several):
+        yield f"{kept:,} inputs and drafts of jobs that have ended are there; the bucket's lifecycle deletes them"
 
 
 def _read_accepted(path: Path) -> list[tuple[str, str]]:

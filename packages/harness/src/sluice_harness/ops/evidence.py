@@ -53,11 +53,21 @@ class QueueState:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object of the result bucket and whose it is by its key, or None if it lies where no result does."""
+    """An object of the result bucket.
+
+    Attributes
+    ----------
+    job : JobKey or None
+        Whose it is by its key, or None if it lies where nothing does that we store.
+    is_result : bool
+        Whether it is a result, and not what an external executor's job needs on the way to it.
+
+    """
 
     object_key: str
     modified_at: int
     job: JobKey | None
+    is_result: bool = True
 
 
 @dataclass(slots=True)
@@ -90,8 +100,17 @@ class Evidence:
 
     @property
     def dead(self) -> set[JobKey]:
-        """The jobs that have a dead letter."""
-        return {letter.key for letter in self.letters if letter.key is not None}
+        """The jobs that have a dead letter; an execution's end is none of theirs, for the reconciler finds it."""
+        return {one.key for one in self.letters if one.key is not None and one.queue != letters.COMPLETION}
+
+    @property
+    def work_queues(self) -> dict[str, QueueState]:
+        """The queues in which jobs wait for their executors."""
+        return {name: one for name, one in self.queues.items() if name not in ("request", letters.COMPLETION)}
+
+    def work_queue(self, job: Job) -> QueueState:
+        """Return the queue in which a job waits for its executor."""
+        return self.queues.get(job.executor) or self.queues["work"]
 
     def look(self, progress: Progress) -> None:
         """Gather it all."""
@@ -160,10 +179,7 @@ class Evidence:
     def _list(self, s3: S3Client, prefix: str) -> list[StoredObject]:
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=self.access.stage.resultBucket, Prefix=prefix)
         items = (item for page in pages for item in page.get("Contents", []))
-        return [
-            StoredObject(item["Key"], int(item["LastModified"].timestamp() * 1000), _owner_of(item["Key"]))
-            for item in items
-        ]
+        return [_stored(item["Key"], int(item["LastModified"].timestamp() * 1000)) for item in items]
 
     def _add(self, found: Iterable[StoredObject]) -> None:
         for one in found:
@@ -191,12 +207,15 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _owner_of(object_key: str) -> JobKey | None:
+def _stored(object_key: str, modified_at: int) -> StoredObject:
     match object_key.split("/"):
         case ["results", owner, job_id, _]:
-            return JobKey(owner, job_id)
+            return StoredObject(object_key, modified_at, JobKey(owner, job_id))
+        case ["staged", owner, job_id, _] | ["inputs", owner, job_id]:
+            key = JobKey(owner, job_id.removesuffix(".json"))
+            return StoredObject(object_key, modified_at, key, is_result=False)
         case _:
-            return None
+            return StoredObject(object_key, modified_at, None)
 
 
 def _fault(get_object: GetObject, bucket: str, result: StoredResult | None) -> str | None:

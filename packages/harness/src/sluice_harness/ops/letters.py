@@ -47,8 +47,6 @@ class Letter:
         What is wrong with a malformed one.
     submitted_at : int
         When the gateway took its request, in epoch milliseconds; two of one client token differ in it.
-    start_token : str
-        Of an external executor's: the start whose place it was to take.
 
     """
 
@@ -58,7 +56,6 @@ class Letter:
     job_type: str = ""
     complaint: str = ""
     submitted_at: int = 0
-    start_token: str = ""
 
     @property
     def receives(self) -> int:
@@ -150,8 +147,7 @@ def _work(queue: str, message: DeadLetter) -> Letter:
         one = read_work_message(message.body)
     except MalformedMessage as error:
         return Letter(queue, message, None, complaint=str(error))
-    started = one.start_token
-    return Letter(queue, message, one.key, one.job_type, submitted_at=one.submitted_at, start_token=started)
+    return Letter(queue, message, one.key, one.job_type, submitted_at=one.submitted_at)
 
 
 def _end(message: DeadLetter) -> Letter:
@@ -161,7 +157,7 @@ def _end(message: DeadLetter) -> Letter:
         return Letter(COMPLETION, message, None, complaint="not a state change of an executor's service")
     if execution is None:
         return Letter(COMPLETION, message, None, complaint="not the end of an execution of ours")
-    return Letter(COMPLETION, message, execution.key, start_token=execution.start_token)
+    return Letter(COMPLETION, message, execution.key)
 
 
 # Those whose messages are no work.

@@ -4,9 +4,6 @@ First a job is opened again, then its message goes back to the queue that it cam
 message would find its job ended and be dropped. Between the two the job is held, so that the sweeper, which finds
 open jobs by their dead letters, does not end it at once. A message is sent before it is deleted. So whatever
 happens in between, the message is in one of the two queues, and running the command again completes the move.
-
-A message of an external executor may say which start of its job it was to take the place of. A job that is opened
-again is of no start any more, and so its message says none. The end of an execution is settled whenever it comes.
 """
 
 from __future__ import annotations
@@ -14,13 +11,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from sluice_core.jobs import JobStatus
 from sluice_core.ledger import Outcome
-from sluice_core.work_queue import read_work_message, work_message
 
 from sluice_harness.ops import move_tasks
 from sluice_harness.ops.letters import COMPLETION, depth, read_all, read_once
@@ -54,6 +50,7 @@ class Action(Enum):
     MOVE = "it is moved as it is"
     DROP = "it is deleted: its job has ended"
     ENDED = "left: its job has ended (--drop-ended deletes it)"
+    EXECUTING = "left: its job's last execution is not known to be over; try again in a minute"
     ROWLESS = "left: its job has no row any more"
     MALFORMED = "left: it is malformed (`dlq show` says how)"
 
@@ -80,11 +77,8 @@ class _Plan:
 
     @property
     def is_one_move(self) -> bool:
-        """Whether all that the queue holds is to be moved as it is, so that SQS may do it."""
-        return self.is_whole and all(
-            step.action in _MOVES and (self.name == COMPLETION or not step.letter.start_token)
-            for step in self.steps
-        )
+        """Whether all that the queue holds is to be moved, so that SQS may do it."""
+        return self.is_whole and all(step.action in _MOVES for step in self.steps)
 
     @property
     def acts(self) -> list[_Step]:
@@ -123,7 +117,7 @@ def decide(letter: Letter, job: Job | None, *, drops_ended: bool) -> Action:
     if job.submitted_at != letter.submitted_at:  # a later request under the job's token: it is none of the job's
         return Action.MOVE
     if job.status is JobStatus.FAILED:
-        return Action.REOPEN
+        return Action.EXECUTING if job.executing else Action.REOPEN
     return Action.DROP if drops_ended else Action.ENDED
 
 
@@ -271,7 +265,7 @@ class _Mover:
         action = self._make_ready(letter)
         if action in _MOVES:
             self._wait_for_turn()
-            self._access.sqs.send_message(QueueUrl=queue.url, MessageBody=self._body(letter), **_carried(letter))
+            self._access.sqs.send_message(QueueUrl=queue.url, MessageBody=letter.message.body, **_carried(letter))
         if action in _ACTS:
             self._access.sqs.delete_message(QueueUrl=queue.dlqUrl, ReceiptHandle=letter.message.receipt_handle)
             self._done[action] += 1
@@ -290,14 +284,6 @@ class _Mover:
             if write.outcome is Outcome.UNAVAILABLE:
                 time.sleep(_PAUSE_S)
         raise Failure(f"job {_who(letter)[0]} could not be opened again: the job table does not answer")
-
-    def _body(self, letter: Letter) -> str:
-        """Return a message as it is to be sent; that of a job that was opened again takes no start's place."""
-        if letter.key is not None and letter.start_token and letter.queue != COMPLETION:
-            job = self._access.ledger.get(letter.key)
-            if job is not None and not job.start_token:
-                return work_message(replace(read_work_message(letter.message.body), start_token=""))
-        return letter.message.body
 
     def _wait_for_turn(self) -> None:
         now = time.monotonic()

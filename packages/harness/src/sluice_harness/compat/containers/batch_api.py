@@ -1,10 +1,11 @@
 """The calls of AWS Batch about jobs: submit, terminate, describe and list them.
 
 MiniStack has SubmitJob, DescribeJobs and ListJobs of its jobs that never ran, and lacks the others. A job's
-definition is named by its name, which is its latest active revision, by NAME:REVISION, or by its ARN. ListJobs lists
-RUNNING jobs unless it is told of a status or a filter; with a filter the status counts for nothing, and JOB_NAME is
-the whole name, or its beginning before an asterisk, whatever its case (AWS Batch API Reference, "SubmitJob",
-"ListJobs", "TerminateJob", "CancelJob"). What a request asks for besides is refused, rather than left out.
+definition is named by its name, which is its latest active revision, by NAME:REVISION, or by its ARN. ListJobs
+lists RUNNING jobs unless it is told of a status or a filter; with a filter the status counts for nothing, and
+JOB_NAME is the whole name, or its beginning before an asterisk, whatever its case; the newest jobs come first (AWS
+Batch API Reference, "SubmitJob", "ListJobs", "TerminateJob", "CancelJob"). What a request asks for besides is
+refused, rather than left out.
 
 Closed in the engine's table of calls; `batch_jobs` has the jobs.
 """
@@ -43,6 +44,7 @@ def apply() -> None:
     """Put our calls in the place of the engine's."""
     expect(batch, "_job_queue_name_from_ref", "ref")
     expect(batch, "_compute_environment_name_from_ref", "ref")
+    expect(batch, "_register_job_definition", "p")
     calls = expect(batch, "_DISPATCH")
     for name in ("_job_arn", "_now_ms", "_json", "_compute_envs", "_job_queues", "_job_definitions"):
         if not hasattr(batch, name):
@@ -55,6 +57,7 @@ def apply() -> None:
         "listjobs": _list,
     }
     calls.update({f"/v1/{name}": _answering(call) for name, call in ours.items()})
+    calls["/v1/registerjobdefinition"] = register
 
 
 def _answering(call: Callable[[Record], Record]) -> Callable[[Record], Any]:
@@ -67,10 +70,21 @@ def _answering(call: Callable[[Record], Record]) -> Callable[[Record], Any]:
     return answer
 
 
+def register(wanted: Record) -> Any:
+    """Register a job definition, with what the engine forgets of it."""
+    status, headers, body = batch._register_job_definition(wanted)
+    made = batch._job_definitions.get(wanted.get("jobDefinitionName"), [{}])[-1]
+    made.update({name: wanted[name] for name in ("timeout", "platformCapabilities") if name in wanted})
+    return status, headers, body
+
+
 def _submit(request: Record) -> Record:
     if unknown := sorted(request.keys() - _KNOWN):
         raise RequestError(f"the local stage does not know {', '.join(unknown)}")
-    if request.get("timeout", {}).get("attemptDurationSeconds", _SHORTEST_TIMEOUT_SECONDS) < _SHORTEST_TIMEOUT_SECONDS:
+    if (
+        request.get("timeout", {}).get("attemptDurationSeconds", _SHORTEST_TIMEOUT_SECONDS)
+        < _SHORTEST_TIMEOUT_SECONDS
+    ):
         raise RequestError("Error executing request, Exception : Timeout must be at least 60 seconds")
     job = Job(request, _queue(request["jobQueue"]), definition_of(request["jobDefinition"]))
     jobs[job.record["jobId"]] = job
@@ -108,7 +122,9 @@ def definition_of(ref: str) -> Record:
 def _terminate(request: Record) -> Record:
     if not request.get("reason"):
         raise RequestError("A reason is required")
-    if job := jobs.get(request.get("jobId", "")):  # one that is not known has nothing to end, as in AWS
+    job = jobs.get(request.get("jobId", ""))
+    if job and job.record["status"] not in ENDED:  # one that has ended, or is not known, has nothing to end
+        job.record["isTerminated"] = True
         job.terminate(request["reason"])
     return {}
 
@@ -124,7 +140,7 @@ def _describe(request: Record) -> Record:
 
 def _list(request: Record) -> Record:
     queue = _queue(request["jobQueue"])["jobQueueArn"]
-    wanted = [one.record for one in list(jobs.values()) if one.record["jobQueue"] == queue]
+    wanted = [one.record for one in reversed(list(jobs.values())) if one.record["jobQueue"] == queue]
     for condition in request.get("filters", []):
         if condition["name"] != "JOB_NAME":
             raise RequestError(f"the local stage does not know the filter {condition['name']}")

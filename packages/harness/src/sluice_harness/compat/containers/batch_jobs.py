@@ -3,11 +3,12 @@
 MiniStack's jobs have SUCCEEDED as they are submitted, and run nothing.
 
 A job is RUNNABLE until its compute environment has as many vCPUs free (`maxvCpus`), STARTING, RUNNING, and then
-SUCCEEDED or FAILED by its container's exit code (AWS Batch User Guide, "Job states"); each change but the submission
-is an event "Batch Job State Change" on the default bus, whose detail is the job ("Batch job state change events").
-TerminateJob ends it as FAILED with the reason given; so does its `attemptDurationSeconds` ("Job timeouts"): SIGTERM,
-and SIGKILL after 30 seconds. A container knows its job by `AWS_BATCH_JOB_ID` and others ("AWS Batch job environment
-variables"). How a job that timed out says so is not documented; it is what Batch's console shows.
+SUCCEEDED or FAILED by its container's exit code (AWS Batch User Guide, "Job states"); each change but the
+submission is an event "Batch Job State Change" on the default bus, whose detail is the job ("Batch job state
+change events"). TerminateJob ends it as FAILED with the reason given; so does its `attemptDurationSeconds` ("Job
+timeouts"): SIGTERM, and SIGKILL after 30 seconds. A container knows its job by `AWS_BATCH_JOB_ID` and others ("AWS
+Batch job environment variables"). How a job that timed out says so is not documented; it is what Batch's console
+shows.
 
 Closed beside the engine's job queues and definitions; `batch_api` has the calls. A job has one attempt.
 """
@@ -54,7 +55,9 @@ class Job:
     def begin(self) -> None:
         """Let it run as soon as there is room for it."""
         self._change("RUNNABLE")
-        vcpus = next(one["value"] for one in self.record["container"]["resourceRequirements"] if one["type"] == "VCPU")
+        vcpus = next(
+            one["value"] for one in self.record["container"]["resourceRequirements"] if one["type"] == "VCPU"
+        )
         room_of(self._environment).ask(float(vcpus), self._run)
 
     def terminate(self, reason: str) -> None:
@@ -63,7 +66,6 @@ class Job:
             if self.record["status"] in ENDED or self._reason:
                 return
             self._reason, has_begun = reason, self._has_begun
-        self.record["isTerminated"] = True
         if has_begun:
             self._container.stop()
         else:
@@ -174,6 +176,7 @@ def _specification(record: Record, container: Record, queue: Record, environment
     }
     return Specification(
         task_id,
+        container["image"],
         container["command"],
         {one["name"]: one["value"] for one in container["environment"]} | variables,
         execution_role=container["executionRoleArn"],

@@ -3,28 +3,33 @@
 Without Docker, MiniStack's tasks are RUNNING at once and for ever and run nothing, RunTask knows no client token,
 makes a cluster that does not exist, and nobody is told what becomes of a task.
 
-A Fargate task is PROVISIONING, PENDING, RUNNING, and STOPPED in the end, with its container's exit code, a stop code
-and a reason (Amazon ECS Developer Guide, "Amazon ECS task lifecycle", "Stopped tasks error messages"); each change of
-its version is an event "ECS Task State Change" on the default bus, whose detail is the task (ibid., "Amazon ECS task
-state change events"). StopTask sends SIGTERM, and SIGKILL after the container's `stopTimeout`, 30 seconds if it has
-none (API Reference, "StopTask"). The same `clientToken` is the same tasks, and with another request a conflict (ibid.,
-"Ensuring idempotency").
+A Fargate task is PROVISIONING, PENDING, RUNNING, and STOPPED in the end, with its container's exit code, a stop
+code and a reason (Amazon ECS Developer Guide, "Amazon ECS task lifecycle", "Stopped tasks error messages"); each
+change of its version is an event "ECS Task State Change" on the default bus, whose detail is the task (ibid.,
+"Amazon ECS task state change events"). StopTask sends SIGTERM, and SIGKILL after the container's `stopTimeout`, 30
+seconds if it has none (API Reference, "StopTask"). The same `clientToken` is the same tasks, and with another
+request a conflict (ibid., "Ensuring idempotency"). A cluster is not deleted while tasks run in it (ibid.,
+"DeleteCluster").
 
-Closed in the engine's own store of tasks, so that DescribeTasks and ListTasks stay its. Of a definition's containers
-there may be one; `AT_ONCE` of all tasks run at a time, and the others are PENDING.
+Closed in the engine's own store of tasks, so that DescribeTasks and ListTasks stay its. Of a definition's
+containers there may be one; `AT_ONCE` of all tasks run at a time, and the others are PENDING.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ministack.core.responses import error_response_json, json_response
 from ministack.services import ecs, eventbridge
+from ministack.services.cloudformation import provisioners
 
 from sluice_harness.compat.containers.running import Container, Room, Specification
 from sluice_harness.compat.patching import expect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Record = dict[str, Any]
 
@@ -43,6 +48,7 @@ class Task:
 
     def __init__(self, record: Record, definition: Record) -> None:
         self._record = record
+        self.cluster = record["clusterArn"].rpartition("/")[2]
         self._container = Container(_specification(record, definition), self)
         self._lock = threading.Lock()
         self._has_begun = False
@@ -117,8 +123,8 @@ def apply() -> None:
     expect(ecs, "_resolve_task", "ref", "cluster_name")
 
     def run_task(data: Record) -> Any:
-        if complaint := _complaint(data):
-            return error_response_json(*complaint, 400)
+        for code, message in _complaints(data):
+            return error_response_json(code, message, 400)
         token, request = data.get("clientToken"), json.dumps(data, sort_keys=True)
         with _one_request:
             if token in _requests:
@@ -134,25 +140,34 @@ def apply() -> None:
     ecs._run_task = run_task
     ecs._stop_task = _stop_task
     ecs._ACTION_MAP.update(RunTask=run_task, StopTask=_stop_task)
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::ECS::Cluster"]
+    delete = expect(provisioners, "_ecs_cluster_delete", "physical_id", "props")
+
+    def delete_if_empty(physical_id: str, props: Record) -> None:
+        if any(task.cluster == physical_id for task in list(_tasks.values())):
+            raise ValueError("The Cluster cannot be deleted while Tasks are active.")
+        delete(physical_id, props)
+
+    handlers["delete"] = delete_if_empty
 
 
-def _complaint(data: Record) -> tuple[str, str] | None:
-    """Return what AWS says to a request that it does not take."""
-    if ecs._resolve_cluster_name(data.get("cluster", "default")) not in ecs._clusters:
-        return "ClusterNotFoundException", "Cluster not found."
+def _complaints(data: Record) -> Iterator[tuple[str, str]]:
+    """Yield what AWS says to a request that it does not take."""
     definition = ecs._task_defs.get(ecs._resolve_td_key(data.get("taskDefinition", "")))
+    if ecs._resolve_cluster_name(data.get("cluster", "default")) not in ecs._clusters:
+        yield "ClusterNotFoundException", "Cluster not found."
     if definition is None:
-        return "ClientException", "TaskDefinition not found."
+        yield "ClientException", "TaskDefinition not found."
+        return
     if definition["status"] != "ACTIVE":
-        return "ClientException", "TaskDefinition is inactive"
+        yield "ClientException", "TaskDefinition is inactive"
     if definition["networkMode"] == "awsvpc" and not data.get("networkConfiguration"):
         message = "Network Configuration must be provided when networkMode 'awsvpc' is specified."
-        return "InvalidParameterException", message
+        yield "InvalidParameterException", message
     if not 1 <= data.get("count", 1) <= _MOST_TASKS:
-        return "InvalidParameterException", f"count must be from 1 to {_MOST_TASKS}"
+        yield "InvalidParameterException", f"count must be from 1 to {_MOST_TASKS}"
     if len(definition["containerDefinitions"]) > 1:
-        return "ClientException", "the local stage runs one container a task"
-    return None
+        yield "ClientException", "the local stage runs one container a task"
 
 
 def _again(token: str, request: str) -> Any:
@@ -167,7 +182,9 @@ def _provision(record: Record) -> Record:
     """Take a task back to its beginning, where the engine has it RUNNING, and let it live."""
     definition = ecs._task_defs[ecs._resolve_td_key(record["taskDefinitionArn"])]
     nothing_yet = dict.fromkeys(("startedAt", "pullStartedAt", "pullStoppedAt", "stoppedReason", "stopCode"))
-    record.update(nothing_yet, lastStatus="PROVISIONING", group=record["group"] or f"family:{definition['family']}")
+    record.update(
+        nothing_yet, lastStatus="PROVISIONING", group=record["group"] or f"family:{definition['family']}"
+    )
     record["startedBy"] = record["startedBy"] or None
     if record["launchType"] == "FARGATE":
         record["containerInstanceArn"] = None
@@ -194,7 +211,7 @@ def _stop_task(data: Record) -> Any:
 def _specification(record: Record, definition: Record) -> Specification:
     container = definition["containerDefinitions"][0]
     overrides = record["overrides"].get("containerOverrides", [])
-    override = next((one for one in overrides if one.get("name") == container["name"]), {})
+    override: Record = next((one for one in overrides if one.get("name") == container["name"]), {})
     environment = [*container.get("environment", []), *override.get("environment", [])]
     task_id = record["taskArn"].rpartition("/")[2]
     options = (container.get("logConfiguration") or {}).get("options", {})
@@ -203,6 +220,7 @@ def _specification(record: Record, definition: Record) -> Specification:
         log = options["awslogs-group"], f"{options['awslogs-stream-prefix']}/{container['name']}/{task_id}"
     return Specification(
         task_id,
+        container["image"],
         [*container.get("entryPoint", []), *(override.get("command") or container.get("command", []))],
         {one["name"]: one["value"] for one in environment},
         execution_role=definition["executionRoleArn"],

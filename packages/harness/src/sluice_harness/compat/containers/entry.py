@@ -1,4 +1,4 @@
-"""What a container's process runs first: it ends with the engine, and then does as ``python`` with these arguments.
+"""What a container's process runs first: it watches the engine, and then does as ``python`` does.
 
 A thread waits for the other end of standard input, which the engine holds, to hang up, and takes the whole process
 group with it; the container's own standard input is empty, as Fargate's is. Run as ``python -P entry.py`` and what

@@ -1,9 +1,10 @@
 """A container as a process of this machine: the command's own Python, its output line by line, and how it ends.
 
-There is no Docker here. A container's command has to begin with ``python``, which is the interpreter that the engine
-runs on, with the packages that are installed for it: an image is never looked at, and neither are its entry point
-and its environment. What it has in common with a container: an environment and a home of its own, no standard input,
-signals as ECS sends them, an end that takes all of its children along, and an exit code as Docker counts it.
+There is no Docker here. A container's command has to begin with ``python``, which is the interpreter that the
+engine runs on, with the packages that are installed for it: an image is never looked at, and neither are its entry
+point and its environment. What it has in common with a container: an environment and a home of its own, no
+standard input, signals as ECS sends them, an end that takes all of its children along, and an exit code as Docker
+counts it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Process:
     Raises
     ------
     StartError
-        Its command is none of Python's.
+        Its command is none of Python's, or this machine has no room for another process.
 
     """
 
@@ -51,15 +52,18 @@ class Process:
         self._home = Path(tempfile.mkdtemp(prefix="container-"))
         own = {"HOME": str(self._home), "TMPDIR": str(self._home), "PYTHONUNBUFFERED": "1"}
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", entry.__file__, *arguments],
-            stdin=subprocess.PIPE,  # whose end it watches
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**kept, **own, **environment},
-            cwd=self._home,
-            start_new_session=True,
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", entry.__file__, *arguments],
+                stdin=subprocess.PIPE,  # whose end it watches
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env={**kept, **own, **environment},
+                cwd=self._home,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise StartError(f"CannotStartContainerError: {error}") from error
 
     def lines(self) -> Iterator[str]:
         """Yield its output, until it and all that it started have closed theirs."""

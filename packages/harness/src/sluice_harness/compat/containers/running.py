@@ -11,13 +11,14 @@ import functools
 import os
 import threading
 from collections import deque
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from ministack.core.concurrency import spawn_background
 
 from sluice_harness.compat.containers.awslogs import Stream
+from sluice_harness.compat.containers.images import pull
 from sluice_harness.compat.containers.process import Process, StartError
 from sluice_harness.compat.containers.task_role import Session
 
@@ -41,6 +42,7 @@ class Specification:
     """
 
     task_id: str
+    image: str
     command: Sequence[str]
     environment: Mapping[str, str]
     execution_role: str
@@ -53,13 +55,13 @@ class Owner(Protocol):
     """Who is told what becomes of a container: first one of the first two, then its end."""
 
     def has_started(self) -> None:
-        """It runs."""
+        """Take note that it runs."""
 
     def has_not_started(self, reason: str) -> None:
-        """It never will."""
+        """Take note that it never will, and why."""
 
     def has_ended(self, exit_code: int) -> None:
-        """It has run."""
+        """Take note that it has run."""
 
 
 class Container:
@@ -81,16 +83,9 @@ class Container:
 
     def run(self) -> None:
         """Run it to its end."""
-        wanted = self._specification
-        try:
-            log = Stream(*wanted.log, wanted.execution_role) if wanted.log else None
-            session = Session(wanted.role, wanted.task_id) if wanted.role else nullcontext({})
-        except StartError as error:
-            self._owner.has_not_started(str(error))
-            return
-        with session as credentials:
+        with ExitStack() as held:
             try:
-                process = Process(wanted.command, {**_given(), **credentials, **wanted.environment})
+                process, log = self._start(held)
             except StartError as error:
                 self._owner.has_not_started(str(error))
                 return
@@ -98,11 +93,18 @@ class Container:
             with self._lock:
                 self._process = process
                 if not self._is_wanted:
-                    process.stop(wanted.stop_timeout_s)
+                    process.stop(self._specification.stop_timeout_s)
             reader = spawn_background(_forward, process, log, thread_name="sluice-container-output")
             code = process.wait()
             reader.join()
         self._owner.has_ended(code)
+
+    def _start(self, held: ExitStack) -> tuple[Process, Stream | None]:
+        wanted = self._specification
+        pull(wanted.image, wanted.execution_role)
+        log = Stream(*wanted.log, wanted.execution_role) if wanted.log else None
+        credentials = held.enter_context(Session(wanted.role, wanted.task_id)) if wanted.role else {}
+        return Process(wanted.command, {**_given(), **credentials, **wanted.environment}), log
 
 
 def _given() -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 Nobody may put events of the source `aws.…` ("NotAuthorizedForSourceException", Amazon EventBridge API Reference,
 "PutEventsResultEntry"), and MiniStack refuses them as AWS does. Not all that AWS's services say can be brought
-about here, such as a host that is lost: tests put AWS's documented events on the bus and see what rules, queues and
-functions make of them. In AWS that takes TestEventPattern, or a message in the target's queue.
+about here, such as a host that is lost: tests put AWS's documented events on the bus and see what rules, queues
+and functions make of them. In AWS that takes TestEventPattern, or a message in the target's queue.
 
 Closed for the engine's root alone, which is nobody in a deployed stage: a function's role is refused as ever.
 """
@@ -23,7 +23,7 @@ def apply() -> None:
     put = expect(eventbridge, "_put_events", "data", "allow_aws_source")
     expect(iam_evaluator, "caller_arn")
 
-    def put_events(data: dict[str, Any], allow_aws_source: bool = False) -> Any:  # noqa: FBT001, FBT002 - the engine's
+    def put_events(data: dict[str, Any], allow_aws_source: bool = False) -> Any:
         return put(data, allow_aws_source or iam_evaluator.caller_arn().endswith(":root"))
 
     eventbridge._put_events = put_events

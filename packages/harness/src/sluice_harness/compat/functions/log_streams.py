@@ -107,8 +107,12 @@ def _platform_json(kind: str, **record: Any) -> str:
 
 def _write(config: dict[str, Any], stream_name: str, lines: list[str]) -> None:
     group_name = _group(config)
-    if not lines or not _may_write(config, group_name, stream_name):
-        return
+    if lines and _may_write(config, group_name, stream_name):
+        append(group_name, stream_name, lines)
+
+
+def append(group_name: str, stream_name: str, lines: list[str]) -> None:
+    """Add lines to a log stream, which is made, and its group, where they are not there."""
     now = int(time.time() * 1000)
     group = cloudwatch_logs._log_groups.setdefault(group_name, _new_group(group_name, now))
     stream = group["streams"].setdefault(stream_name, _new_stream(now))

@@ -5,8 +5,9 @@ FAILED, a retry or a wait sleeps to its end and then goes on to the next task, a
 machine means nothing. A failed execution has an output.
 
 A stopped execution is ABORTED and one past its state machine's `TimeoutSeconds` is TIMED_OUT (Amazon States
-Language, "States.Timeout"; Step Functions API Reference, "StopExecution"); the output "is set only if the execution
-succeeds" (ibid., "DescribeExecution"). What a task's function still does is not undone, its result is ignored.
+Language, "States.Timeout"; Step Functions API Reference, "StopExecution"); the output "is set only if the
+execution succeeds" (ibid., "DescribeExecution"). What a task's function still does is not undone, its result is
+ignored.
 
 Closed by records that end once, by a deadline for each, and by sleeping no longer than its execution lives.
 """

@@ -5,8 +5,8 @@ all executions invoke at once, each of which starts a process where it finds non
 
 In AWS the role needs `lambda:InvokeFunction` on what the task names, the alias or version included (Step Functions
 Developer Guide, "IAM policies for calling Lambda"); "when Lambda throttles, the reported error will be
-Lambda.TooManyRequestsException" (ibid., "Handling error conditions in Step Functions"). A refusal is Lambda's answer
-403 and as such `Lambda.AWSLambdaException`.
+Lambda.TooManyRequestsException" (ibid., "Handling error conditions in Step Functions"). A refusal is Lambda's
+answer 403 and as such `Lambda.AWSLambdaException`.
 
 Closed before the engine invokes. Invocations take turns: as many at a time as this machine has use for, and one
 that takes long (it waits more than it computes) gives its turn away. AWS needs no such thing.

@@ -1,10 +1,10 @@
 """A retry waits as its retrier says: no longer than `MaxDelaySeconds`, and with jitter.
 
 MiniStack knows neither and waits sixty seconds at most, whatever the retrier says. Amazon States Language has
-`MaxDelaySeconds`, "the maximum value, in seconds, up to which a retry interval can increase", and `JitterStrategy`,
-which with FULL "determines" a wait at random between nothing and the interval (Step Functions Developer Guide,
-"Handling errors in Step Functions workflows", "Retrying after an error"). The first retrier that names the error
-decides, and has `MaxAttempts` of its own.
+`MaxDelaySeconds`, "the maximum value, in seconds, up to which a retry interval can increase", and
+`JitterStrategy`, which with FULL "determines" a wait at random between nothing and the interval (Step Functions
+Developer Guide, "Handling errors in Step Functions workflows", "Retrying after an error"). The first retrier that
+names the error decides, and has `MaxAttempts` of its own.
 
 Closed by handing the engine a retrier whose interval is the wait to come. Beyond sixty seconds the engine's limit
 stays.

@@ -5,8 +5,8 @@ answer and asks again is told of an error.
 
 "If StartExecution is called with the same name and input as a running execution, the call succeeds and returns the
 same response as the original request. If the execution is closed or if the input is different, it returns a 400
-ExecutionAlreadyExists error" (Step Functions API Reference, "StartExecution", of STANDARD workflows). Closed before
-the engine looks.
+ExecutionAlreadyExists error" (Step Functions API Reference, "StartExecution", of STANDARD workflows). Closed
+before the engine looks.
 """
 
 from __future__ import annotations

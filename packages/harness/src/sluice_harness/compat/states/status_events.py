@@ -3,8 +3,8 @@
 MiniStack's events of executions that were stopped or timed out have no error and no cause, and say that they
 cannot be redriven. "In each case, the detail section in the event data provides the same information as the
 DescribeExecution API" (Step Functions Developer Guide, "EventBridge for Step Functions execution status changes"),
-which has the error and the cause that StopExecution was given; an execution that FAILED, ABORTED or TIMED_OUT can be
-redriven (API Reference, "DescribeExecution"). Input and output that are too large to be sent are left out, and
+which has the error and the cause that StopExecution was given; an execution that FAILED, ABORTED or TIMED_OUT can
+be redriven (API Reference, "DescribeExecution"). Input and output that are too large to be sent are left out, and
 `included` says so (ibid.).
 """
 

@@ -60,8 +60,8 @@ def decided(header: TraceHeader, config: dict[str, Any]) -> TraceHeader:
 
 
 @contextlib.contextmanager
-def called_in(header: TraceHeader) -> Iterator[None]:
-    """Run an invocation in its caller's trace."""
+def called_in(header: TraceHeader | None) -> Iterator[None]:
+    """Run an invocation in its caller's trace, or in none."""
     token = _caller.set(header)
     try:
         yield

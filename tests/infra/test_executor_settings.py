@@ -1,0 +1,110 @@
+"""What stages say of external executors, and what none can say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from infra.variants import IMAGE
+from sluice_core.executors import BATCH, ECS, STEP_FUNCTIONS
+from sluice_infra.executor_settings import Containers, Workflows
+from sluice_infra.functions import TIMEOUTS_S, timeouts_s
+from sluice_infra.stages import StageConfig, stage_config
+
+pytestmark = pytest.mark.xdist_group("infra")
+
+PROD = stage_config("prod")
+TYPE = "weather-report"
+
+
+def containers(**settings: Any) -> dict[str, Any]:
+    """A stage's settings, whose one job type runs in Batch."""
+    return {"executors": f"{TYPE}=batch", "batch": replace(Containers(image=IMAGE), **settings)}
+
+
+def test_stages_have_no_external_executor_unless_they_say_so() -> None:
+    for name in ("prod", "staging", "dev", "local", "ann"):
+        assert stage_config(name).external_executors == (), name
+
+
+def test_an_executor_is_there_if_a_job_type_uses_it_or_it_drains() -> None:
+    # given a stage with a job type on one, and another that drains
+    config = replace(
+        PROD,
+        executors=f"{TYPE}=ecs",
+        ecs=Containers(image=IMAGE),
+        draining=(STEP_FUNCTIONS,),
+    )
+    assert config.external_executors == (STEP_FUNCTIONS, ECS)
+
+
+def test_lambda_is_no_external_executor() -> None:
+    assert replace(PROD, executors=f"{TYPE}=lambda").external_executors == ()
+
+
+def test_one_stage_has_them_all_on_this_machine() -> None:
+    # given the local stage with every executor
+    longwork = stage_config("longwork")
+
+    # then it is the same wherever it is to be deployed, and of the local stage's sizes
+    assert longwork == stage_config("longwork", on_engine=True)
+    assert longwork.external_executors == (STEP_FUNCTIONS, BATCH, ECS)
+    assert longwork.bundle_target == "host"
+    assert longwork.work_concurrency == stage_config("local").work_concurrency
+
+
+def test_a_stage_has_the_functions_of_the_executors_that_it_has() -> None:
+    # given stages with none, with containers and with workflows
+    workflows = replace(PROD, executors=f"{TYPE}=stepfunctions")
+
+    # then each has the functions it needs, with timeouts that Lambda takes
+    assert timeouts_s(PROD) == TIMEOUTS_S
+    shared = {*TIMEOUTS_S, "starter", "completion", "reconciler"}
+    assert {*timeouts_s(replace(PROD, **containers()))} == shared
+    assert {*timeouts_s(workflows)} == shared | {"workflow-step"}
+    assert max(timeouts_s(workflows).values()) <= 900
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({"executors": TYPE}, "executors must be 'job-type=executor' entries "),
+        ({"executors": f"{TYPE}=kubernetes"}, "there are lambda, stepfunctions, batch, ecs"),
+        ({"executors": f"{TYPE}=lambda,{TYPE}=batch"}, "named twice"),
+        ({"executors": "video=lambda"}, f"of job types that are in workloads: {TYPE}"),
+        ({"draining": ("kubernetes",)}, "draining must be of executors that no job type uses: batch, ecs, step"),
+        ({"draining": ("lambda",)}, "draining must be of executors that no job type uses"),
+        ({**containers(), "draining": ("batch",)}, "draining must be .*: ecs, stepfunctions, not"),
+        ({"executors": f"{TYPE}=batch"}, r"batch\.image must be ACCOUNT.*, with its digest, not ''"),
+        ({"draining": ("ecs",)}, r"ecs\.image must be ACCOUNT"),
+        (containers(image=IMAGE.partition("@")[0]), r"batch\.image must be"),
+        (containers(image=IMAGE.replace("@sha256:", ":")), r"batch\.image must be"),
+        (containers(image=f"python@sha256:{'1' * 64}"), r"batch\.image must be"),
+        (containers(image=IMAGE[:-1]), r"batch\.image must be"),
+        (containers(vcpu=3), r"batch\.vcpu must be one of 0\.25, 0\.5, 1, 2, 4, 8, 16, not 3"),
+        (containers(vcpu=1, memory_mib=1_024), r"batch\.memory_mib must be 2,048-8,192 in steps of 1,024 with 1"),
+        (containers(vcpu=8, memory_mib=17_408), r"batch\.memory_mib must be 16,384-61,440 in steps of 4,096"),
+        (containers(vcpu=0.25, memory_mib=4_096), r"batch\.memory_mib must be"),
+        (containers(max_running=0), r"batch\.max_running must be 1-1,000, not 0"),
+        (containers(max_running=1_001), r"batch\.max_running must be 1-1,000"),
+        (containers(timeout_s=59), r"batch\.timeout_s must be 60-1,209,600, and no longer than rows are kept"),
+        ({**containers(timeout_s=2 * 86_400), "result_days": 1}, r"batch\.timeout_s must be 60-86,400"),
+        (containers(timeout_s=1_209_601), r"batch\.timeout_s must be"),
+        ({"draining": (STEP_FUNCTIONS,), STEP_FUNCTIONS: Workflows(max_running=0)}, r"stepfunctions\.max_running"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_it_may_be(settings: dict[str, Any], wanted: str) -> None:
+    with pytest.raises(ValueError, match=rf"^stage prod: .*{wanted}"):
+        replace(PROD, **settings)
+
+
+@pytest.mark.parametrize(
+    ("vcpu", "memory_mib"), [(0.25, 512), (0.25, 2_048), (0.5, 1_024), (1, 2_048), (4, 30_720), (16, 122_880)]
+)
+def test_sizes_that_fargate_has_are_taken(vcpu: float, memory_mib: int) -> None:
+    assert replace(PROD, **containers(vcpu=vcpu, memory_mib=memory_mib)).external_executors == (BATCH,)
+
+
+def test_what_no_job_type_uses_may_be_unset() -> None:
+    assert isinstance(StageConfig(name="ann", ecs=Containers(image="anything")), StageConfig)

@@ -1,0 +1,60 @@
+"""What is synthesized already is not synthesized again, and the CDK gets nothing that names an account."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sluice_harness import cdk_cli
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The arguments of each call of the CDK CLI, which does nothing."""
+    calls: list[tuple[str, ...]] = []
+
+    def run(*arguments: str, environment: Mapping[str, str]) -> str:
+        assert not environment
+        calls.append(arguments)
+        return ""
+
+    monkeypatch.setattr(cdk_cli, "_run", run)
+    return calls
+
+
+def test_an_assembly_that_is_there_is_taken(
+    said: list[tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a folder with one stage's assembly
+    made = tmp_path / "assemblies" / "local"
+    made.mkdir(parents=True)
+    monkeypatch.setenv(cdk_cli.ASSEMBLIES, str(made.parent))
+
+    # when that stage is to be synthesized, then it is that
+    output = tmp_path / "output"
+    assert (cdk_cli.synthesize("local", output), said) == (made, [])
+
+    # and another stage is synthesized
+    assert cdk_cli.synthesize("dev", output) == output
+    assert len(said) == 1
+    assert "stage=dev" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({"CDK_DEFAULT_ACCOUNT": "111122223333", "AWS_PROFILE": "prod"}, {}),
+        ({"CDK_VALIDATION": "false"}, {"CDK_VALIDATION": "false"}),
+    ],
+)
+def test_nothing_that_names_an_account_is_handed_on(
+    settings: dict[str, str], kept: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    handed_on = cdk_cli._environment()
+    assert {name: handed_on[name] for name in settings if name in handed_on} == kept

@@ -1,0 +1,156 @@
+"""A deployment takes away no executor that a job type uses, or that has jobs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from moto import mock_aws
+from sluice_core import LIVE_ALIAS
+from sluice_core.rows import EXECUTION_INDEX
+from sluice_harness.deploy.draining import refuse_to_lose_jobs
+from sluice_harness.deploy.target import Target, TargetError
+from sluice_harness.deploy.terminal import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+STACK, REGION = "sluice-ann-ingestion", "eu-central-1"
+
+
+@dataclass(frozen=True)
+class Account(Target):
+    """An account with one stage at most: queues and table in moto, its stack and its processor as told."""
+
+    stacks: dict[str, Any] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def client(self, service: str) -> Any:
+        clients: dict[str, Any] = {"cloudformation": self, "lambda": self}
+        return clients.get(service) or boto3.client(service, REGION)  # type: ignore[call-overload]
+
+    def describe_stacks(self, *, StackName: str) -> Any:  # noqa: N803 - boto3's
+        if StackName not in self.stacks:
+            raise ClientError({"Error": {"Code": "ValidationError"}}, "DescribeStacks")
+        return {"Stacks": [{"Outputs": self.stacks[StackName]}]}
+
+    def get_function_configuration(self, *, FunctionName: str) -> Any:  # noqa: N803
+        assert FunctionName == f"processor:{LIVE_ALIAS}"
+        return {"Environment": {"Variables": self.variables}}
+
+    def deploy(self, *executors: str, told: str = "") -> None:
+        """Have a stage with these executors, whose processor is told so of its job types."""
+        sqs = boto3.client("sqs", REGION)
+        names = [f"{executor.title()}{kind}" for executor in executors for kind in ("Queue", "Dlq")]
+        outputs = {f"{name}Url": sqs.create_queue(QueueName=name)["QueueUrl"] for name in names}
+        outputs |= {"JobTable": "jobs", "ProcessorFunction": "processor"}
+        boto3.client("dynamodb", REGION).create_table(TableName="jobs", **JOBS)
+        self.stacks[STACK] = [{"OutputKey": name, "OutputValue": value} for name, value in outputs.items()]
+        self.variables.update({"EXECUTORS": told} if told else {})
+
+
+JOBS: Any = {
+    "BillingMode": "PAY_PER_REQUEST",
+    "AttributeDefinitions": [
+        {"AttributeName": name, "AttributeType": kind}
+        for name, kind in (("jobKey", "S"), ("executing", "S"), ("executingSince", "N"))
+    ],
+    "KeySchema": [{"AttributeName": "jobKey", "KeyType": "HASH"}],
+    "GlobalSecondaryIndexes": [
+        {
+            "IndexName": EXECUTION_INDEX,
+            "KeySchema": [
+                {"AttributeName": "executing", "KeyType": "HASH"},
+                {"AttributeName": "executingSince", "KeyType": "RANGE"},
+            ],
+            "Projection": {"ProjectionType": "KEYS_ONLY"},
+        }
+    ],
+}
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        yield Account("123456789012", REGION, {})
+
+
+def assembly(folder: Path, *executors: str) -> Path:
+    """A stage that is to have these executors."""
+    outputs = {f"{executor.title()}QueueUrl": {"Value": "it"} for executor in executors}
+    (folder / f"{STACK}.template.json").write_text(json.dumps({"Outputs": {"ApiUrl": {"Value": "it"}, **outputs}}))
+    return folder
+
+
+def send(queue: str) -> None:
+    sqs = boto3.client("sqs", REGION)
+    sqs.send_message(QueueUrl=sqs.get_queue_url(QueueName=queue)["QueueUrl"], MessageBody="{}")
+
+
+def test_a_first_deployment_loses_nothing(account: Account, tmp_path: Path) -> None:
+    refuse_to_lose_jobs("ann", assembly(tmp_path), account)
+
+
+def test_an_executor_that_stays_may_be_busy(account: Account, tmp_path: Path) -> None:
+    account.deploy("batch", told="report=batch")
+    send("BatchQueue")
+    refuse_to_lose_jobs("ann", assembly(tmp_path, "batch"), account)
+
+
+def test_an_executor_goes_once_it_has_drained(account: Account, tmp_path: Path) -> None:
+    # given a stage whose job types use another executor than the two, with jobs of the one
+    account.deploy("batch", "ecs", told="report=ecs")
+    send("EcsQueue")
+
+    # then the other goes
+    refuse_to_lose_jobs("ann", assembly(tmp_path, "ecs"), account)
+
+
+def test_an_executor_that_a_job_type_uses_stays(account: Account, tmp_path: Path) -> None:
+    # given a stage that has nothing to do, but is told to start jobs there
+    account.deploy("batch", told="report=batch,video=lambda")
+
+    # then the executor stays: what comes while it is deployed would be lost
+    with pytest.raises(Refused, match=r"ann would lose jobs of batch: report may be .*draining=\(\"batch\",\)"):
+        refuse_to_lose_jobs("ann", assembly(tmp_path), account)
+
+
+@pytest.mark.parametrize(("queue", "what"), [("BatchQueue", "1 queued"), ("BatchDlq", "1 dead letters")])
+def test_an_executor_with_messages_stays(queue: str, what: str, account: Account, tmp_path: Path) -> None:
+    account.deploy("batch")
+    send(queue)
+    with pytest.raises(Refused, match=f"jobs of batch: {what}. Deploy it"):
+        refuse_to_lose_jobs("ann", assembly(tmp_path), account)
+
+
+def test_an_executor_with_executions_stays(account: Account, tmp_path: Path) -> None:
+    # given a stage with a job in a container, and one that is over
+    account.deploy("batch", "ecs")
+    table = boto3.resource("dynamodb", REGION).Table("jobs")
+    table.put_item(Item={"jobKey": "one", "executing": "ecs", "executingSince": 1})
+    table.put_item(Item={"jobKey": "two"})
+
+    # then the executor stays that has one
+    with pytest.raises(Refused, match=r"jobs of ecs: 1 executing\. Deploy it"):
+        refuse_to_lose_jobs("ann", assembly(tmp_path), account)
+    refuse_to_lose_jobs("ann", assembly(tmp_path, "ecs"), account)
+
+
+def test_a_stack_that_may_not_be_read_is_not_taken_for_none(
+    account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given credentials that may not see stacks
+    def refuse(_: Account, **__: object) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied"}}, "DescribeStacks")
+
+    monkeypatch.setattr(Account, "describe_stacks", refuse)
+
+    # then that is said
+    with pytest.raises(TargetError, match=f"{STACK} does not say whether its jobs are over: .*AccessDenied"):
+        refuse_to_lose_jobs("ann", assembly(tmp_path), account)
