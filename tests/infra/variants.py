@@ -14,11 +14,17 @@ from typing import ClassVar
 import aws_cdk as cdk
 from aws_cdk import aws_s3, aws_sqs
 from sluice_core.workloads import WorkResult
+from sluice_harness.description import ROOT
 from sluice_infra.app import build, check
 from sluice_infra.executor_settings import Containers
 from sluice_infra.stages import Domain, stage_config
 
 LOCAL = stage_config("local")
+# As the CDK CLI has it for an app: cdk.json's, and paths in templates, by which cfn-lint knows the CDK's.
+CONTEXT = {
+    **json.loads((ROOT / "packages" / "infra" / "cdk.json").read_text())["context"],
+    "aws:cdk:enable-path-metadata": True,
+}
 IMAGE = f"000000000000.dkr.ecr.us-east-1.amazonaws.com/own@sha256:{'1' * 64}"
 
 
@@ -104,7 +110,7 @@ VARIANTS = (
 
 def main(folder: Path) -> None:
     for variant in VARIANTS:
-        app = cdk.App(outdir=str(folder / variant.__name__))
+        app = cdk.App(outdir=str(folder / variant.__name__), context=CONTEXT)
         variant(app)
         try:
             app.synth()

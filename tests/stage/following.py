@@ -108,9 +108,8 @@ def surroundings(checkout: Path, tools: Path) -> dict[str, str]:
     uvx = tools / "uvx"
     uvx.write_text(_UVX.format(python=sys.executable))
     uvx.chmod(0o755)
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTEST_", "PYTHON"))
-    }
+    ours = ("AWS_", "PYTEST_", "PYTHON", "SLUICE_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     sources = os.pathsep.join(str(source) for source in checkout.glob("packages/*/src"))
     return {**kept, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": sources}
 

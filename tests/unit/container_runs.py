@@ -60,11 +60,20 @@ class Containers:
     endpoint_url: str
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
-    def begin(self, submission: Submission, token: str = START, after: str = "", now_ms: int = 10_000) -> None:
+    def begin(self, submission: Submission) -> None:
         """Record a job and note its start, as the processor and the starter do."""
         self.ledger.record([submission])
         InputStore(self.bucket.s3, self.bucket.name).put(submission)
-        [write] = self.ledger.begin([Start(submission.key, token, ECS, after)], now_ms)
+        self._begin(Start(submission.key, START, ECS), 10_000)
+
+    def begin_anew(self, submission: Submission, now_ms: int) -> None:
+        """Note that a start is over and its job is not, and the next start."""
+        [write] = self.ledger.close([Start(submission.key, START, ECS)])
+        assert write.is_written
+        self._begin(Start(submission.key, NEXT_START, ECS, after=START), now_ms)
+
+    def _begin(self, start: Start, now_ms: int) -> None:
+        [write] = self.ledger.begin([start], now_ms)
         assert write.is_written
 
     def results(self) -> list[str]:

@@ -176,7 +176,7 @@ class ExternalStage:
         """Let the starts of jobs have begun so long ago, as far as they have begun."""
         for one in jobs:
             if begun_at := self.row(one).executing_since:
-                self.set(one, executingSince=begun_at - seconds * 1000)
+                self.set_numbers(one, executingSince=begun_at - seconds * 1000)
 
     def row(self, job: Submission | Job) -> Job:
         """Return a job as it is on record."""
@@ -190,11 +190,30 @@ class ExternalStage:
         assert self.ledger.claim_started(attempt, job.start_token, now_ms, now_ms + lease_ms).is_written
         return attempt
 
+    def workflow(self, job: Submission, now_ms: int) -> tuple[Job, StoredResult]:
+        """Have a job's workflow run to where its result is stored; only its end is still to be told."""
+        [row] = self.started(job, executor="stepfunctions")
+        attempt = self.claim(row, now_ms, 3_600_000, token=row.start_token)
+        self.staging.put(attempt, MADE)
+        return row, self.store(attempt)
+
+    def container(self, job: Submission, now_ms: int) -> tuple[Job, Attempt]:
+        """Have a job's container run it."""
+        [row] = self.started(job)
+        return row, self.claim(row, now_ms)
+
+    def is_over(self, job: Submission, executor: str = "ecs") -> bool:
+        """Whether nothing is left of a job but its row and its result."""
+        found = self.row(job)
+        left = [found.result.object_key] if found.result else []
+        queued = sum(self.queues[executor].depth())
+        return (found.executing, self.held(executor), self.bucket.keys(), queued) == ("", set(), left, 0)
+
     def store(self, attempt: Attempt) -> StoredResult:
         """Store a result as a worker does."""
         return ResultWriter(self.bucket.s3, self.bucket.name).put(attempt.key, attempt.token, MADE)
 
-    def set(self, job: Submission | Job, **numbers: int) -> None:
+    def set_numbers(self, job: Submission | Job, **numbers: int) -> None:
         """Set numbers of a job's row, as if time had passed."""
         self._dynamodb.update_item(
             TableName=self._table,
@@ -203,6 +222,10 @@ class ExternalStage:
             ConditionExpression="attribute_exists(jobKey)",
             ExpressionAttributeValues={f":{name}": {"N": str(value)} for name, value in numbers.items()},
         )
+
+    def forget(self, job: Submission | Job) -> None:
+        """Let a job's row expire."""
+        self._dynamodb.delete_item(TableName=self._table, Key={"jobKey": {"S": str(job.key)}})
 
     # Functions
 

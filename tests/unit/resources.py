@@ -116,6 +116,11 @@ class Output:
         self._text += "".join(self._capture.readouterr())
         return self._text
 
+    def forget(self) -> None:
+        """Let what was printed so far be another's."""
+        self._capture.readouterr()
+        self._text = ""
+
     @property
     def logs(self) -> list[dict[str, Any]]:
         return [line for line in self._lines() if "_aws" not in line]

@@ -118,7 +118,13 @@ def test_a_task_for_which_there_is_no_room_is_put_off(stub: Stubber, executor: E
 
 @pytest.mark.parametrize(
     "reason",
-    ["MISSING", "INACTIVE", "ATTRIBUTE", "The requested CPU configuration is above your limit."],
+    [
+        "MISSING",
+        "INACTIVE",
+        "ATTRIBUTE",
+        "The requested CPU configuration is above your limit.",
+        "The requested MEMORY configuration is above your limit.",
+    ],
 )
 def test_a_task_for_which_there_will_be_no_room_is_refused(
     stub: Stubber, executor: EcsExecutor, reason: str
@@ -280,6 +286,12 @@ def test_an_event_is_read_if_it_is_of_an_end(change: str) -> None:
 )
 def test_a_task_that_we_did_not_run_is_none_of_ours(overrides: dict[str, Any]) -> None:
     assert read_event(state_change(ECS, "succeeded", overrides=overrides)["detail"]) is None
+
+
+def test_a_stop_without_a_reason_is_a_stop() -> None:
+    execution = read_event(state_change(ECS, "stopped", stoppedReason=None)["detail"])
+
+    assert execution == as_read(ECS, "stopped")
 
 
 def test_a_task_whose_containers_never_came_up_is_lost() -> None:

@@ -6,17 +6,19 @@ That each line is valid, `Output.emf` sees to, here and wherever a test reads on
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sluice_core.jobs import JobStatus
+from sluice_core.executors import Refused, Retry
+from sluice_core.jobs import JobError, JobStatus
 from sluice_core.rows import new_row
 from sluice_core.work_queue import WorkQueueExecutor
 from sluice_handlers import telemetry
 from unit.conftest import RETENTION_S
 from unit.emf import CATALOGUE, complaints
 from unit.fake_pool import CLIENT_ID, POOL_ID, access_claims, id_claims, running_pool, sign
-from unit.lambda_events import MAX_RECEIVES, Context, ask, handle, ids, job, request_record, row
+from unit.lambda_events import MAX_RECEIVES, Context, ask, handle, ids, job, request_record, row, sqs_record
 from unit.wire_faults import Fault
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from sluice_core.ledger import JobLedger
     from unit.conftest import Dispatch, Lapse, Load, Meanwhile
+    from unit.external_stage import ExternalStage
     from unit.resources import Output, WorkQueue
     from unit.wire_faults import Wire
 
@@ -45,6 +48,14 @@ EMITTED = {
         "JobsFailedWorkerLost",
         "JobsFailedNotProcessed",
     },
+    "starter": {
+        *("JobsStarted", "ExecutionsNotStarted", "JobsFailed", "JobsFailedNotStarted", "WorkAgeOfFirstAttempt"),
+    },
+    "completion": {
+        *("JobsCompleted", "JobsRetried", "JobsFailed", "JobsFailedStopped", "JobsFailedTimedOut", "QueueWait"),
+        *("RunTime", "EndToEnd", "ResultBytes", "CompletionsDropped", "BatchItemFailures"),
+    },
+    "reconciler": {"ExecutionsRunning", "CompletionsReconciled", "JobsRetried"},
     "event_publisher": {"EventsPublished", "BatchItemFailures"},
     "job_status": {"StatusReads"},
     "cancel_job": {"JobsCancelled"},
@@ -124,6 +135,51 @@ def test_of_the_sweeper(
 
     assert_emitted(output, "sweeper")
     assert output.values("JobsSwept") == [1, 1, 1]
+
+
+def test_of_the_starter(external: ExternalStage, output: Output) -> None:
+    # Given jobs of which one is started, one put off and one refused
+    refusal = Refused(JobError("NOT_STARTED", "No."))
+    external.services["ecs"].answers.extend([Retry("ThrottlingException"), refusal])
+    external.queue(job("one"), job("two"), job("three"))
+
+    external.start()
+
+    assert_emitted(output, "starter")
+
+
+def test_of_the_completion(external: ExternalStage, output: Output, now_ms: int) -> None:
+    # Given executions that completed, failed in two ways, and were lost
+    jobs = [job("completed"), job("stopped"), job("overdue")]
+    completed, stopped, overdue = external.started(*jobs)
+    [lost] = external.started(job("lost"), executor="stepfunctions")
+    attempt = external.claim(completed, now_ms)
+    external.ledger.complete([(attempt, external.store(attempt))], now_ms)
+    events = [
+        external.event(completed, "succeeded"),
+        external.event(stopped, "stopped"),
+        external.event(overdue, "overdue"),
+        external.event(lost, "not wanted", "stepfunctions"),
+    ]
+    output.forget()
+
+    # When their events come, with one of an earlier start, and one that is malformed
+    earlier = external.event(replace(lost, start_token="earlier"), "stopped", "stepfunctions")
+    external.complete(*events, earlier, sqs_record("{"))
+
+    assert_emitted(output, "completion")
+
+
+def test_of_the_reconciler(external: ExternalStage, output: Output) -> None:
+    # Given an execution that its service has forgotten
+    external.started(JOB)
+    external.age(JOB, seconds=3_600)
+    external.services["ecs"].executions.clear()
+    output.forget()
+
+    assert external.reconcile() == (1, 1)
+
+    assert_emitted(output, "reconciler")
 
 
 def test_of_the_event_publisher(load: Load, output: Output, wire: Wire) -> None:

@@ -23,7 +23,8 @@ MAY_IMPORT = {
 }
 # Names that templates and stacks share with the functions; none of these runs in infra.
 INFRA_MAY_IMPORT = {
-    *("LIVE_ALIAS", "callers", "identity", "jobs", "metrics", "problems", "requests", "rows", "workloads"),
+    *("LIVE_ALIAS", "callers", "executors", "identity", "jobs", "metrics", "problems", "requests", "rows"),
+    "workloads",
 }
 MOST_LINES = 400
 

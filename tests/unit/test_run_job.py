@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sluice_core import container_run, run_job
-from sluice_core.executors import ECS
 from sluice_core.external import TRY_AGAIN
 from sluice_core.jobs import JobError, JobStatus
-from sluice_core.ledger import Attempt, Start
-from unit.container_runs import NEXT_START, START, Containers
+from sluice_core.ledger import Attempt
+from unit.container_runs import START, Containers
 from unit.lambda_events import job, row
 
 if TYPE_CHECKING:
@@ -163,7 +162,7 @@ def test_what_is_not_to_be_run_is_left_alone(
     if why == "ended":
         ledger.cancel(MINE.key, 20_000)
     if why == "started anew":
-        ledger.begin([Start(MINE.key, NEXT_START, ECS, START)], 20_000)
+        containers.begin_anew(MINE, 20_000)
     before = ledger.get(MINE.key)
 
     # When it runs, then it ends without having done anything

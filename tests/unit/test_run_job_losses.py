@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 from sluice_core import container_run, leases, run_job
-from sluice_core.executors import ECS
 from sluice_core.external import TRY_AGAIN
 from sluice_core.jobs import JobStatus
-from sluice_core.ledger import Start
 from sluice_core.results import ResultWriter
 from unit.beats import BEAT_S, wait_until
 from unit.container_runs import NEXT_START, START, Containers
@@ -123,12 +121,7 @@ def test_work_that_the_next_start_has_taken_over_is_stopped(
 ) -> None:
     # Given a container that was cut off for so long that its job was started anew
     containers.begin(LONG)
-
-    def start_anew() -> None:
-        [write] = ledger.begin([Start(LONG.key, NEXT_START, ECS, START)], now_ms + 10**6)
-        assert write.is_written
-
-    meanwhile[LONG.key.job_id] = start_anew
+    meanwhile[LONG.key.job_id] = lambda: containers.begin_anew(LONG, now_ms + 10**6)
 
     # When it is back, then it stops, and the job is the other's
     assert container(LONG).run() == 0
@@ -357,16 +350,11 @@ def test_the_lease_of_a_container_that_died_lets_the_next_start_begin(
 ) -> None:
     # Given a container that died: it holds a lease that nobody renews
     containers.begin(MINE)
-    attempt = container(MINE)
-    assert attempt._try_to_claim().is_written
-    again = Start(MINE.key, NEXT_START, ECS, START)
-    [early] = ledger.begin([again], now_ms)
-    assert not early.is_written
+    assert container(MINE)._try_to_claim().is_written
 
     # When that has lapsed and the job is started anew
     lapse(MINE)
-    [begun] = ledger.begin([again], now_ms)
-    assert begun.is_written
+    containers.begin_anew(MINE, now_ms)
     assert container(MINE, NEXT_START).run() == 0
 
     # Then it is complete, once, and both are on record

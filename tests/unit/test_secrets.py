@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import traceback
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
+from sluice_core.executors import Refused, Retry
 from sluice_core.jobs import JobError, StoredResult
 from sluice_core.ledger import Attempt
 from sluice_core.rows import new_row
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
     from sluice_core.ledger import JobLedger
     from unit.conftest import Dispatch, Load, Meanwhile
+    from unit.external_stage import ExternalStage
     from unit.resources import Output, WorkQueue
     from unit.wire_faults import Wire
 
@@ -38,7 +42,7 @@ MAY_SAY = {
 }
 # Of EMF documents: a dimension or two, and the metrics by name.
 DIMENSIONS = ({"Stage"}, {"Stage", "JobType"}, {"Stage", "Executor"})
-FAULTS = [one for one in Fault if one not in (Fault.DEATH_BEFORE, Fault.DEATH_AFTER)]
+FAULTS = [one for one in Fault if one is not Fault.DEATH]
 
 
 @pytest.fixture(autouse=True)
@@ -189,6 +193,42 @@ def test_of_the_event_publisher(load: Load, wire: Wire) -> None:
         publisher.handler({"Records": [record]}, None)
 
     assert SECRET not in json.dumps(wire.made("PutEvents")[1].parameters)
+
+
+@pytest.mark.parametrize("fault", [Fault.DENIED, Fault.NO_ANSWER])
+def test_of_external_executors(external: ExternalStage, now_ms: int, fault: Fault) -> None:
+    # Given jobs that are started, put off and refused, among messages that nobody here wrote
+    jobs = [replace(JOB, key=job(name).key) for name in ("one", "two", "three")]
+    external.services["ecs"].answers.extend([Retry("RESOURCE:CPU"), Refused(JobError("NOT_STARTED", SECRET))])
+    external.queue(*jobs)
+    queue = external.queues["ecs"]
+    queue.sqs.send_message(QueueUrl=queue.url, MessageBody=f'{{"a": "{SECRET}"}}')
+    external.start()
+
+    # When they end, in all ways, and what is to be deleted, stopped, woken and asked is not
+    rows = [external.row(one) for one in jobs]
+    for operation in ("DeleteObject", "Stop", "Invoke"):
+        external.wire.strike(fault, operation)
+    [started] = [one for one in rows if one.handle]
+    external.ledger.fail([(external.claim(started, now_ms), JobError("BAD", SECRET))], now_ms)
+    events = [external.event(one, change) for one in rows for change in ("crashed", "stopped", "succeeded")]
+    external.complete(*events, sqs_record(SECRET), sqs_record(json.dumps({"source": "aws.ecs", "detail": SECRET})))
+    external.reconcile()
+
+
+@pytest.mark.parametrize("do", ["succeed", "permanent", "transient"])
+def test_of_the_steps_of_a_workflow(external: ExternalStage, do: str) -> None:
+    [started] = external.started(job("mine", do=do, secret=SECRET), executor="stepfunctions")
+    raised = []
+    for step in ("fetch", "transform", "store"):
+        event = {"step": step, "owner": ANN, "jobId": started.key.job_id, "startToken": started.start_token}
+        try:
+            external.function("workflow_step").handler(event, Context())
+        except Exception as error:  # Lambda logs what is raised, too
+            raised.append("".join(traceback.format_exception(error)))
+
+    assert bool(raised) is (do != "succeed")
+    assert SECRET not in str(raised)
 
 
 def test_of_a_discarded_result(

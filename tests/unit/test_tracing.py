@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from sluice_core.ledger import JobLedger
     from unit.conftest import Dispatch
+    from unit.external_stage import ExternalStage
     from unit.resources import Output, WorkQueue
 
 ROOT = "1-5759e988-bd862e3fe1be46a994272793"
@@ -104,6 +105,23 @@ def test_a_batch_s_calls_are_in_the_trace_of_each_sampled_job(
     parts = {one["trace_id"]: one["id"] for one in segments if one["name"] == "sluice-processor"}
     assert headers["one"] == f"Root={ROOT};Parent={parts[ROOT]};Sampled=1"
     assert headers["three"] == UNSAMPLED
+
+
+def test_a_start_is_in_the_trace_of_its_job(external: ExternalStage, daemon: Daemon) -> None:
+    # Given a sampled job that waits for an external executor, beside one that is not
+    external.queue(replace(job("one"), trace_header=SAMPLED), replace(job("two"), trace_header=UNSAMPLED))
+
+    external.start()
+
+    # Then its wait and its start are in its trace, and what was started goes on in it
+    waited, start = daemon.segments()
+    assert (waited["trace_id"], waited["name"], start["name"]) == (ROOT, "ecs-queue", "sluice-starter")
+    assert (start["trace_id"], start["parent_id"]) == (ROOT, waited["id"])
+    assert [one["name"] for one in start["subsegments"]] == ["S3", "DynamoDB", "ecs", "DynamoDB"]
+    assert start["annotations"]["outcome"] == "started"
+    started = [call.parameters["job"] for call in external.wire.made("Start")]
+    headers = {one.key.job_id[:3]: one.trace_header for one in started}
+    assert headers == {"one": f"Root={ROOT};Parent={start['id']};Sampled=1", "two": UNSAMPLED}
 
 
 def test_work_that_fails_is_a_fault_of_its_trace(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.exceptions import ClientError, ReadTimeoutError
-from sluice_core.ledger import CHANGES
+from sluice_core.changes import CHANGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

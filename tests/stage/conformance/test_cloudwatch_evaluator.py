@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from stage.conformance.functions import create_function, create_queue, eventually, permit, unique
+from stage.conformance import containers
+from stage.conformance.functions import create_function, create_queue, depth, eventually, permit, unique
 from stage.conformance.metrics import total
 from stage.conformance.topics import create_topic, http_subscriber, notifications, subscribed_queue
 
@@ -198,14 +199,19 @@ def encrypted(name: str, refusing: str | None) -> dict[str, Any]:
 
 
 def test_a_scheduled_rule_goes_by_the_stages_time(fast_engine: Engine) -> None:
-    # given a rule that calls a function once a minute
+    # given a rule that calls a function once a minute, and a queue that takes nothing but TLS
     function = create_function(fast_engine, "def handler(event, context): pass")
     events, rule = fast_engine.client("events"), unique("rule")
     arn = fast_engine.client("lambda").get_function_configuration(FunctionName=function)["FunctionArn"]
     started = time.monotonic()
     source = events.put_rule(Name=rule, ScheduleExpression="rate(1 minute)")["RuleArn"]
     permit(fast_engine, function, "events", source)
-    events.put_targets(Rule=rule, Targets=[{"Id": "f", "Arn": arn}])
+    url, queue = create_queue(fast_engine)
+    policy = containers.policy(("sqs:SendMessage", queue), Service="events.amazonaws.com")
+    insecure = {"Bool": {"aws:SecureTransport": "false"}}
+    policy["Statement"].append({**policy["Statement"][0], "Effect": "Deny", "Condition": insecure})
+    fast_engine.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
+    events.put_targets(Rule=rule, Targets=[{"Id": "f", "Arn": arn}, {"Id": "q", "Arn": queue}])
 
     # then it comes once a second
     def calls() -> float:
@@ -214,5 +220,6 @@ def test_a_scheduled_rule_goes_by_the_stages_time(fast_engine: Engine) -> None:
     assert eventually(lambda: calls() >= 4, within=WITHIN)
     elapsed = time.monotonic() - started
     assert 3 <= elapsed < 8
-    events.remove_targets(Rule=rule, Ids=["f"])
+    assert depth(fast_engine, url)["visible"] >= 3
+    events.remove_targets(Rule=rule, Ids=["f", "q"])
     events.delete_rule(Name=rule)

@@ -100,8 +100,32 @@ def test_what_fails_is_logged_without_what_went_in_and_out(machines: Machines, m
     assert [line["type"] for line in told] == ["TaskFailed", "ExecutionFailed"]
     assert told[1]["details"]["error"] == "Refused"
     assert {line["execution_arn"] for line in told} == {failed}
-    assert "payload" not in "".join(log_lines(machines.engine, group))
     assert {json.loads(line)["execution_arn"] for line in log_lines(machines.engine, group)} == {failed}
+
+
+def test_all_is_logged_with_what_went_in_and_out_only_if_asked_for(
+    machines: Machines, machine: str, group: str
+) -> None:
+    # given
+    logging = machines.client.describe_state_machine(stateMachineArn=machine)["loggingConfiguration"]
+    lines: dict[bool, list[str]] = {}
+    for included in (False, True):
+        changed = {**logging, "level": "ALL", "includeExecutionData": included}
+        machines.client.update_state_machine(stateMachineArn=machine, loggingConfiguration=changed)
+
+        # when
+        execution = machines.start(machine, {"step": "payload"})
+        machines.ended(execution)
+        lines[included] = [line for line in log_lines(machines.engine, group) if execution in line]
+    machines.client.update_state_machine(stateMachineArn=machine, loggingConfiguration=logging)
+
+    # then
+    assert [json.loads(line)["type"] for line in lines[True]] == [
+        json.loads(line)["type"] for line in lines[False]
+    ]
+    assert "ExecutionSucceeded" in lines[False][-1]
+    assert "payload" not in "".join(lines[False])
+    assert "payload" in "".join(lines[True])
 
 
 @pytest.mark.parametrize("missing", DELIVERY)

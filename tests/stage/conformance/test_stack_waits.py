@@ -21,7 +21,7 @@ TEMPLATE = json.dumps(
             "Handle": {"Type": "AWS::CloudFormation::WaitConditionHandle"},
             "Signal": {
                 "Type": "AWS::CloudFormation::WaitCondition",
-                "Properties": {"Handle": {"Ref": "Handle"}, "Timeout": "60", "Count": 1},
+                "Properties": {"Handle": {"Ref": "Handle"}, "Timeout": "20", "Count": 1},
             },
         }
     }

@@ -65,5 +65,5 @@ def read_state_change(event: Mapping[str, Any]) -> Execution | None:
     """
     try:
         return _READERS[event["detail-type"]](event["detail"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise MalformedMessage("not a state change of an executor's service") from error

@@ -218,7 +218,7 @@ class ContainerRun:
             [write] = self._ledger.renew([self._attempt], leases.lease_until(_now_ms()))
         except (ClientError, BotoCoreError) as error:
             # The work goes on: without a lease it cannot end the job wrongly, only in vain.
-            self._report("lease not renewed", is_bad=True, error=type(error).__name__)
+            self._report("lease not renewed", is_bad=True, error=_kind(error))
             return False
         return write.outcome is Outcome.REFUSED
 
@@ -233,7 +233,7 @@ class ContainerRun:
             return self._give_back("attempt stopped")
         if isinstance(error, PermanentError):
             return self._fail(JobError(error.code, error.message))
-        return self._give_back("attempt failed", error=type(error).__name__, where=_where(error))
+        return self._give_back("attempt failed", error=_kind(error), where=_where(error))
 
     def _complete(self, stored: StoredResult) -> int:
         write = _insist(lambda: self._ledger.complete([(self._attempt, stored)], _now_ms())[0])
@@ -281,7 +281,7 @@ class ContainerRun:
         try:
             self._results.delete(stored)
         except (ClientError, BotoCoreError) as error:
-            self._report("result not deleted", is_bad=True, error=type(error).__name__)
+            self._report("result not deleted", is_bad=True, error=_kind(error))
 
     def _run_ms(self) -> int:
         return round((time.monotonic() - self._claimed_at) * 1000)
@@ -305,8 +305,15 @@ def _insist(change: Callable[[], Write]) -> Write:
     return write
 
 
+def _kind(error: BaseException | None) -> str:
+    """Name an error without its text, which may carry the payload: by AWS's code, or by its class."""
+    if isinstance(error, ClientError):
+        return error.response["Error"]["Code"]
+    return type(error).__name__
+
+
 def _where(error: BaseException | None) -> str:
-    """Return the line that raised an error: its text may carry the payload."""
+    """Return the line that raised an error."""
     frames = traceback.extract_tb(error.__traceback__ if error else None)
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
 

@@ -185,20 +185,19 @@ def _not_placed(failures: Sequence[FailureTypeDef]) -> StartResult:
 
 def _read(task: Mapping[str, Any]) -> Execution | None:
     """Read one of DescribeTasks's tasks, or an event's detail, which resembles it."""
-    [override] = _ours(task.get("overrides", {}).get("containerOverrides", [])) or [{}]
-    job = read_environment(override.get("environment", []))
+    overrides = task.get("overrides", {}).get("containerOverrides", [])
+    job = read_environment(_ours(overrides).get("environment", []))
     if job is None:
         return None
     key, start_token = job
-    [container] = _ours(task.get("containers", [])) or [{}]
-    exit_code = container.get("exitCode")  # none if it never came up
+    exit_code = _ours(task.get("containers", [])).get("exitCode")  # none if it never came up
     state = _state(task, exit_code)
     gave_up = state is ExecutionState.LOST and exit_code == TRY_AGAIN
     return Execution(key, start_token, task["taskArn"], state, gave_up=gave_up)
 
 
-def _ours(containers: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [one for one in containers if one.get("name") == CONTAINER]
+def _ours(containers: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return next((one for one in containers if one.get("name") == CONTAINER), {})
 
 
 def _state(task: Mapping[str, Any], exit_code: int | None) -> ExecutionState:
@@ -212,5 +211,5 @@ def _state(task: Mapping[str, Any], exit_code: int | None) -> ExecutionState:
     if exit_code == 0:
         return ExecutionState.SUCCEEDED
     if task.get("stopCode") == "UserInitiated":
-        return stopped_for(task.get("stoppedReason", ""))
+        return stopped_for(task.get("stoppedReason") or "")
     return ExecutionState.LOST

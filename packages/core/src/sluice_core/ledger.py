@@ -221,8 +221,7 @@ class JobLedger:
 
     def begin(self, starts: Sequence[Start], now_ms: int) -> list[Write]:
         """Note that jobs are about to be started; a refusal shows the row, maybe with another start."""
-        now = {"now": number(now_ms)}
-        values = [{**_of_start(one), "after": string(one.after), **now} for one in starts]
+        values = [{**_of_start(one), "after": string(one.after), "now": number(now_ms)} for one in starts]
         return [
             _recognised(write, lambda job, one=one: job.start_token == one.token)  # type: ignore[misc]
             for one, write in zip(starts, self._change("begin", values), strict=True)
@@ -242,9 +241,10 @@ class JobLedger:
     def fail_started(self, failed: Sequence[tuple[Start, JobError]], now_ms: int) -> list[Write]:
         """End jobs whose start, or whose execution, has failed and which nobody works on."""
         values = [{**_of_start(one), "now": number(now_ms), "error": error_map(error)} for one, error in failed]
+        ends = [(one.token, error, now_ms) for one, error in failed]
         return [
-            _recognised(write, lambda job, error=error: job.error == error and job.ended_at == now_ms)  # type: ignore[misc]
-            for (_, error), write in zip(failed, self._change("fail_started", values), strict=True)
+            _recognised(write, lambda job, end=end: (job.start_token, job.error, job.ended_at) == end)  # type: ignore[misc]
+            for end, write in zip(ends, self._change("fail_started", values), strict=True)
         ]
 
     def close(self, starts: Sequence[Start]) -> list[Write]:

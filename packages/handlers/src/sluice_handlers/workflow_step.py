@@ -82,13 +82,9 @@ def _fetch(attempt: Attempt) -> dict[str, Any]:
     """Take the job, unless it has ended or is another start's by now."""
     now = _now_ms()
     write = _ledger.claim_started(attempt, attempt.token, now, now + _lease_ms)
-    if write.is_written:
-        return {"wanted": True}
     if write.outcome is Outcome.UNAVAILABLE:
         raise StepFailed(_NO_ANSWER)
-    if write.job is None or write.has_ended or write.job.start_token != attempt.token:
-        return {"wanted": False}
-    raise StepFailed("another's lease")
+    return {"wanted": write.is_written}
 
 
 def _transform(attempt: Attempt) -> dict[str, Any]:

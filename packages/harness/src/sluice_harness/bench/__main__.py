@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from sluice_core.executors import LAMBDA
 
 from sluice_harness import cdk_cli
-from sluice_harness.bench import assembly, cold, report, targets, throughput, warm, wire
+from sluice_harness.bench import assembly, cold, executors, report, targets, throughput, warm, wire
 from sluice_harness.bench.site import BenchSite
 from sluice_harness.bench.table import tables
 from sluice_harness.cdk_cli import CdkError
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from sluice_harness.bench.throughput import Run
 
 PARTS = ("cold", "warm", "wire", "throughput")
+# Not without being asked: it needs a stage with every executor.
+EXTRA_PARTS = ("executors",)
+_KNOWN = (*PARTS, *EXTRA_PARTS)
 _FOLDER = ROOT / "build" / "bench"
 
 
@@ -75,6 +79,8 @@ class _Bench:
         runs = {size: self._throughput(size) for size in options.sizes} if "throughput" in options.only else {}
         if runs:
             found["throughput"] = report.throughput(runs, found.get("warm"))
+        if "executors" in options.only:
+            found["executors"] = self._executors()
         if used is not None:
             run = runs.get(options.jobs) or next(iter(runs.values()), None)
             authorization = found.get("warm", {}).get("authorizer", {}).get("handlerMs")
@@ -100,19 +106,28 @@ class _Bench:
                 found["warm"] = report.warm(warm.measure(site, self._functions, batches=batches, progress=tell))
         return used
 
+    def _executors(self) -> dict[str, Any]:
+        """Measure a job on each executor, one after the other."""
+        every = cdk_cli.synthesize("longwork", ROOT / "build" / "cdk.out" / "bench-longwork")
+        jobs = min(executors.JOBS, self._options.jobs)
+        with self._site("executors", stage="longwork", of=every) as (site, tell):
+            job, read = wire.measure(site, jobs=jobs, progress=tell)
+            used = {LAMBDA: job, **dict(executors.measure(site, jobs=jobs, progress=tell))}
+        return report.executors(used, read, assembly.settings(every), jobs)
+
     def _throughput(self, jobs: int) -> Run:
         with self._site(f"{jobs} jobs") as (site, tell):
             return throughput.measure(site, jobs, progress=tell)
 
     @contextlib.contextmanager
-    def _site(self, name: str) -> Iterator[tuple[BenchSite, Any]]:
+    def _site(self, name: str, *, stage: str = "local", of: Path | None = None) -> Iterator[tuple[BenchSite, Any]]:
         task = self._progress.add_task(name, total=None)
 
         def tell(said: str) -> None:
             self._progress.update(task, description=f"{name}: {said}")
 
-        with LocalStage("bench", progress=tell) as stage:
-            yield BenchSite(stage, stage.deploy(self._assembly)), tell
+        with LocalStage("bench", stage=stage, progress=tell) as running:
+            yield BenchSite(running, running.deploy(of or self._assembly)), tell
         self._progress.update(task, description=f"{name}: done", total=1, completed=1)
 
 
@@ -136,7 +151,12 @@ def _options() -> argparse.Namespace:
         type=lambda text: [_positive(part) for part in text.split(",")],
         help="numbers of jobs to compare (default 1000, the main run's and 20000; with --jobs that one only)",
     )
-    parser.add_argument("--only", type=_parts, default=PARTS, help=f"parts to measure, of {','.join(PARTS)}")
+    parser.add_argument(
+        "--only",
+        type=_parts,
+        default=PARTS,
+        help=f"parts to measure, of {','.join(_KNOWN)} (default: all but the last)",
+    )
     parser.add_argument("--rounds", type=_positive, default=cold.ROUNDS, help="of cold starts")
     parser.add_argument("--functions", type=lambda text: text.split(","), help="whose cold starts to measure")
     parser.add_argument("--batches", type=_positive, default=warm.BATCHES, help="of ten messages, for warm CPU")
@@ -150,9 +170,9 @@ def _options() -> argparse.Namespace:
 
 def _parts(text: str) -> tuple[str, ...]:
     chosen = text.split(",")
-    if unknown := [part for part in chosen if part not in PARTS]:
-        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: the parts are {', '.join(PARTS)}")
-    return tuple(part for part in PARTS if part in chosen)
+    if unknown := [part for part in chosen if part not in _KNOWN]:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: the parts are {', '.join(_KNOWN)}")
+    return tuple(part for part in _KNOWN if part in chosen)
 
 
 def _positive(text: str) -> int:

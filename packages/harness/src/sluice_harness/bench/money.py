@@ -24,6 +24,9 @@ _ARCHITECTURE = "arm64"
 # ("Configuring sampling rules"). At a million jobs the first of each second do not count.
 _DEFAULT_TRACE_RATE = 0.05
 _LOG_MONTHS = 1.0
+# Of a job's workflow: into each of its four states, and out of the last. Step Functions bills "each time a step
+# of your workflow is executed" (AWS Step Functions pricing), by which it may be one fewer.
+_TRANSITIONS = 5
 FREE: Mapping[str, str] = {
     "DynamoDB Streams": "reads by a function's own mapping are not billed",
     "SNS": "the topic carries alarms, none of them of a job that goes well",
@@ -53,7 +56,7 @@ def per_million(
         Milliseconds of Lambda per job by function, where there are better ones than the tapped functions'.
 
     """
-    return estimate(_usage(job, read, settings, reads, durations or job.duration_ms), prices())
+    return estimate(usage(job, read, settings, reads, durations or job.duration_ms), prices())
 
 
 def authorizations_per_million(duration_ms: float, memory_mb: int) -> float:
@@ -69,7 +72,8 @@ def shown(lines: list[CostLine]) -> dict[str, float]:
     return {**told, "total": round(total(lines, "per_million"), 4)}
 
 
-def _usage(job: Use, read: Use, settings: Settings, reads: int, durations: Mapping[str, float]) -> Usage:
+def usage(job: Use, read: Use, settings: Settings, reads: int, durations: Mapping[str, float]) -> Usage:
+    """Return what one job uses whose status is read so many times; see `per_million`."""
     api = 1.0 + reads
     invocations = _of_jobs(job.invocations) + reads * _of_jobs(read.invocations)
     milliseconds = {
@@ -102,6 +106,8 @@ def _usage(job: Use, read: Use, settings: Settings, reads: int, durations: Mappi
         events=job.requests("events") and 1.0,
         traces=traces,
         log_months=_LOG_MONTHS,
+        transitions=job.calls.get("states StartExecution", 0.0) * _TRANSITIONS or None,
+        s3_gets=job.calls.get("s3 GET", 0.0) or None,
     )
 
 

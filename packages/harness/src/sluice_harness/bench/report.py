@@ -7,7 +7,7 @@ import platform
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sluice_harness.bench import money
+from sluice_harness.bench import executor_money, money
 from sluice_harness.review.costs import prices
 
 if TYPE_CHECKING:
@@ -85,6 +85,16 @@ def _use(one: Use) -> dict[str, Any]:
         "logBytesBy": _rounded(one.log_bytes),
         "invocations": _rounded(one.invocations),
         "durationMs": _rounded(one.duration_ms),
+    }
+
+
+def executors(used: Mapping[str, Use], read: Use, settings: Settings, jobs: int) -> dict[str, Any]:
+    """Return what a job on each executor used, and that with one read, as ``executors.json`` has it."""
+    per_job = {name: money.usage(job, read, settings, 1, job.duration_ms) for name, job in used.items()}
+    return {
+        "jobs": jobs,
+        "wire": {name: _use(job) for name, job in used.items()},
+        "perJob": {name: executor_money.shown(usage) for name, usage in per_job.items()},
     }
 
 

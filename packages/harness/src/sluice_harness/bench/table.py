@@ -21,6 +21,8 @@ def tables(found: Mapping[str, Any], targets: Sequence[Target]) -> Iterator[Tabl
     for part, table in parts.items():
         if part in found:
             yield table(found[part])
+    if "executors" in found:
+        yield _executors(found["executors"])
     yield _targets(targets)
 
 
@@ -45,6 +47,15 @@ def _warm(warm: Mapping[str, Any]) -> Table:
     for name, one in warm.items():
         names = ("handlerMs", "bareMs", "ratio", "workloadMs", "ratioWithoutWork", "engineMs")
         table.add_row(name, *(f"{one[column]:.2f}" for column in names))
+    return table
+
+
+def _executors(executors: Mapping[str, Any]) -> Table:
+    per_job = executors["perJob"]
+    table = _new(f"A job with one read, a backlog of {executors['jobs']} for each executor", "what", *per_job)
+    for name in dict.fromkeys(name for one in per_job.values() for name in one):
+        quantities = (one.get(name, 0.0) for one in per_job.values())
+        table.add_row(name, *(f"{sum(one.values()) if isinstance(one, dict) else one:.3f}" for one in quantities))
     return table
 
 

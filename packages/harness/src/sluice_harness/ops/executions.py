@@ -49,17 +49,23 @@ class Standing:
     slots: int
     executing: list[Job]
 
+    @property
+    def running(self) -> int:
+        """How many executions are not yet known to be over."""
+        return len(self.executing)
 
-def standings(access: Access, only: str | None = None) -> list[Standing]:
-    """Return how the stage's external executors stand, or one of them."""
-    return [_standing(access, name) for name in _executors(access, only)]
+
+def standings(access: Access, only: Sequence[str] | None = None) -> list[Standing]:
+    """Return how the stage's external executors stand, or some of them; nothing for a stage that has none."""
+    return [_standing(access, name) for name in (access.limits if only is None else only)]
 
 
 def list_executions(access: Access, options: argparse.Namespace) -> int:
     """Print how each executor stands, and a row for each job that it has; with --waiting also those it has not."""
     with bar("reading slots, queues and rows"):
-        found = standings(access, options.executor)
-        waiting = _waiting(access, [one.executor for one in found]) if options.waiting else []
+        executors = _executors(access, options.executor)
+        found = standings(access, executors)
+        waiting = _waiting(access, executors) if options.waiting else []
     now = time.time_ns() // 1_000_000
     if options.json:
         jobs = [job for one in found for job in one.executing]
@@ -109,7 +115,7 @@ def _waiting(access: Access, executors: Sequence[str]) -> list[Job]:
 def _row(one: Standing, now: int) -> tuple[object, ...]:
     longest = age(now - (one.executing[0].executing_since or now)) if one.executing else ""
     taken = f"{one.slots} of {one.limits.running}"
-    return one.executor, one.waiting, one.in_flight, taken, len(one.executing), longest
+    return one.executor, one.waiting, one.in_flight, taken, one.running, longest
 
 
 def _show_jobs(jobs: Sequence[Job], now: int) -> None:
@@ -134,7 +140,7 @@ def _document(one: Standing) -> dict[str, Any]:
         "inFlight": one.in_flight,
         "slotsTaken": one.slots,
         "maxRunning": one.limits.running,
-        "executing": len(one.executing),
+        "executing": one.running,
     }
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sluice_harness.description import Functions
 
 _FAILS: Final = "a job fails"
+_WORKS: Final = "Step Functions runs a job"
 OCCASIONAL: Final[dict[tuple[str, str], str]] = {
     **{
         (NAMESPACE, metric.name): reason
@@ -31,6 +32,12 @@ OCCASIONAL: Final[dict[tuple[str, str], str]] = {
             metrics.JOBS_FAILED_RETRIES_EXHAUSTED: _FAILS,
             metrics.JOBS_FAILED_WORKER_LOST: _FAILS,
             metrics.JOBS_FAILED_NOT_PROCESSED: _FAILS,
+            metrics.JOBS_FAILED_TIMED_OUT: _FAILS,
+            metrics.JOBS_FAILED_STOPPED: _FAILS,
+            metrics.JOBS_FAILED_NOT_STARTED: _FAILS,
+            metrics.EXECUTIONS_NOT_STARTED: "a start is put off",
+            metrics.COMPLETIONS_DROPPED: "the end of an unknown execution comes",
+            metrics.COMPLETIONS_RECONCILED: "the end of an execution does not come",
             metrics.BATCH_ITEM_FAILURES: "a message fails",
             metrics.RESULTS_DISCARDED: "a result comes too late",
             metrics.AUTHORIZER_DENIALS: "a caller is refused",
@@ -49,6 +56,12 @@ OCCASIONAL: Final[dict[tuple[str, str], str]] = {
     ("AWS/DynamoDB", "WriteThrottleEvents"): "DynamoDB throttles",
     ("AWS/DynamoDB", "SystemErrors"): "DynamoDB itself fails",
     ("AWS/DynamoDB", "ConditionalCheckFailedRequests"): "a condition refuses a write",
+    **{("AWS/States", name): _WORKS for name in ("ExecutionsStarted", "ExecutionsSucceeded", "ExecutionTime")},
+    ("AWS/States", "ExecutionsFailed"): "a workflow fails",
+    ("AWS/States", "ExecutionsTimedOut"): "a workflow takes too long",
+    ("AWS/States", "ExecutionsAborted"): "a workflow is stopped",
+    ("AWS/States", "ExecutionThrottled"): "Step Functions throttles",
+    ("AWS/Events", "FailedInvocations"): "an event cannot be delivered",
     ("AWS/SNS", "NumberOfMessagesPublished"): "an alarm notifies",
     ("AWS/SNS", "NumberOfNotificationsDelivered"): "a subscriber is notified",
     ("AWS/SNS", "NumberOfNotificationsFailed"): "a notification cannot be delivered",
@@ -59,4 +72,6 @@ def appears_when(metric: Metric, functions: Functions) -> str:
     """Return what has to happen before a metric is there, or nothing if it should always be there."""
     if ("FunctionName", functions.cancelJob) in metric.dimensions:
         return "a job is cancelled"
+    if functions.workflowStep and ("FunctionName", functions.workflowStep) in metric.dimensions:
+        return _WORKS
     return OCCASIONAL.get((metric.namespace, metric.name), "")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sluice_harness.cloudwatch.definitions import Metric, read_alarm
 from sluice_harness.cloudwatch.sources import AccountSource
 from sluice_harness.description import ROOT
+from sluice_harness.ops.executions import standings
 from sluice_harness.ops.stage import Access
 from sluice_harness.review.alarms import AlarmState, Drill, Transition
 from sluice_harness.review.logs import run_all, saved_queries
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
 
     from sluice_harness.cloudwatch.sources import SeriesSource
+    from sluice_harness.ops.executions import Standing
     from sluice_harness.review.logs import LogResult
     from sluice_harness.review.window import Window
 
@@ -100,6 +102,10 @@ class Observer(Access):
     def log_results(self, window: Window) -> list[LogResult]:
         """Return what the stage's saved queries find in a window."""
         return run_all(self.logs, saved_queries(self.logs, f"sluice-{self.stage.stage}/"), window)
+
+    def standings(self) -> list[Standing]:
+        """Return how the stage's external executors stand now; none for a stage that has none."""
+        return standings(self)
 
     def sizes(self) -> dict[str, tuple[int, str]]:
         """Return each function's memory in MB and its architecture, by its physical name."""

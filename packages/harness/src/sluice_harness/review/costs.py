@@ -7,7 +7,7 @@ counted one by one where a request may carry ten.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _PRICES: Final = Path(__file__).with_name("prices.json")
 _MILLION: Final = 1_000_000
 _GB: Final = 10**9
+_HOUR_S: Final = 3_600
 # AWS's own month where it states prices by the hour and the month.
 MONTH_S: Final = 730 * 3_600
 
@@ -35,8 +36,11 @@ class Usage:
         None where nobody counts them.
     alarm_metrics : int
         What alarms are billed by: each metric that one reads.
-    events, traces : float or None
-        Events put on the bus, and traces that X-Ray records; without a line where they are None.
+    events, traces, transitions, s3_gets : float or None
+        Events put on the bus, traces that X-Ray records, state transitions of Step Functions and objects read;
+        without a line where they are None.
+    vcpu_seconds, container_gb_seconds : mapping of str to float
+        Fargate's, by architecture.
     log_months : float or None
         For how long what is logged is kept.
 
@@ -59,6 +63,10 @@ class Usage:
     events: float | None = None
     traces: float | None = None
     log_months: float | None = None
+    transitions: float | None = None
+    s3_gets: float | None = None
+    vcpu_seconds: Mapping[str, float] = field(default_factory=dict)
+    container_gb_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +118,11 @@ def _by_use(usage: Usage, listed: Mapping[str, Any]) -> Iterator[CostLine]:
         "writeUnits": ("DynamoDB, writes", usage.write_units, "write units"),
         "readUnits": ("DynamoDB, reads", usage.read_units, "read units"),
         "s3Puts": ("S3, puts", usage.s3_puts, "results"),
+        "s3Gets": ("S3, gets", usage.s3_gets, "objects"),
         "lambdaRequests": ("Lambda, requests", usage.lambda_requests, "invocations"),
         "events": ("EventBridge", usage.events, "events"),
         "traces": ("X-Ray", usage.traces, "traces recorded"),
+        "transitions": ("Step Functions", usage.transitions, "state transitions"),
     }
     for key, (what, quantity, unit) in counted.items():
         if quantity is None:
@@ -123,6 +133,14 @@ def _by_use(usage: Usage, listed: Mapping[str, Any]) -> Iterator[CostLine]:
         price = listed["perGbSecond"][architecture]
         said = f"{price * _MILLION:.4f} a million"
         yield _by_quantity(usage, price, f"Lambda, {architecture}", quantity, unit="GB-s", price=said)
+    for key, what, spent, unit in (
+        ("fargateVcpu", "Fargate, CPU", usage.vcpu_seconds, "vCPU-h"),
+        ("fargateGb", "Fargate, memory", usage.container_gb_seconds, "GB-h"),
+    ):
+        for architecture, seconds in sorted(spent.items()):
+            price = listed["perHour"][key][architecture]
+            said = f"{price:g} an hour"
+            yield _by_quantity(usage, price, f"{what}, {architecture}", seconds / _HOUR_S, unit=unit, price=said)
     price = listed["perLogGb"]
     gigabytes = None if usage.log_bytes is None else usage.log_bytes / _GB
     yield _by_quantity(usage, price, "Logs", gigabytes, unit="GB", price=f"{price:g} a GB")

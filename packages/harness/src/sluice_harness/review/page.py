@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sluice_harness import consoles
+from sluice_harness.ops.output import age
 from sluice_harness.review import costs, document, figures, markdown
 from sluice_harness.review.alarms import CRITICAL
 from sluice_harness.review.charts import COUNTING, alarm_chart, objective_chart, panel_chart
@@ -48,7 +50,13 @@ def render(review: Review) -> str:
     return document.render(
         _TEMPLATE,
         _charts(review),
-        {"markdown": lambda text: markdown.render(text, review.runbooks), "reading": _reading},
+        {
+            "markdown": lambda text: markdown.render(text, review.runbooks),
+            "reading": _reading,
+            "console": lambda job: consoles.page(review.stage, job),
+            "command": lambda job: consoles.command(review.stage, job),
+            "since": lambda job: age(1_000 * review.made_at - (job.executing_since or job.submitted_at)),
+        },
         review=review,
         verdict=_verdict(review),
         counts=Counter(str(finding.severity) for finding in review.findings),

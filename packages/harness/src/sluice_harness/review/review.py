@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sluice_harness.description import StageDescription
+    from sluice_harness.ops.executions import Standing
     from sluice_harness.review.alarms import AlarmReport, AlarmState, Drill
     from sluice_harness.review.collect import Observer
     from sluice_harness.review.costs import CostLine
@@ -40,6 +41,7 @@ class Review:
     findings: list[Finding]
     summary: Summary
     objectives: list[Objective]
+    standings: list[Standing]
     dashboards: list[Dashboard]
     alarms: list[AlarmReport]
     runbooks: dict[str, str]
@@ -82,6 +84,7 @@ def review(observer: Observer, window: Window, drills: Mapping[str, Drill]) -> R
         findings=findings(dashboards, alarms, goals, logs, runbooks),
         summary=counts.summary(listed[NAMESPACE]),
         objectives=goals,
+        standings=observer.standings(),
         dashboards=dashboards,
         alarms=alarms,
         runbooks=runbooks,

@@ -131,10 +131,10 @@ class Counts:
         return self._sum((one for one in apis if one in listed), "SampleCount")
 
     def _of_queues(self) -> Iterator[Metric]:
-        queues = self._stage.queues
-        for url in (queues.request.url, queues.request.dlqUrl, queues.work.url, queues.work.dlqUrl):
-            for name in _QUEUE_REQUESTS:
-                yield Metric("AWS/SQS", name, (("QueueName", url.rpartition("/")[2]),))
+        for queue in self._stage.queues.by_name().values():
+            for url in (queue.url, queue.dlqUrl):
+                for name in _QUEUE_REQUESTS:
+                    yield Metric("AWS/SQS", name, (("QueueName", url.rpartition("/")[2]),))
 
     def _gb_seconds(self, sizes: Mapping[str, tuple[int, str]]) -> dict[str, float]:
         found: dict[str, float] = {}

@@ -15,22 +15,16 @@ that takes long (it waits more than it computes) gives its turn away. AWS needs 
 from __future__ import annotations
 
 import os
-import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ministack.services import lambda_svc, stepfunctions
 
-from sluice_harness.compat import timers
 from sluice_harness.compat.access import service_roles
 from sluice_harness.compat.patching import expect
 from sluice_harness.compat.states import endings
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from sluice_harness.compat.states.turns import Turns
 
 TURNS_A_CORE = 4
-LONGEST_TURN_SECONDS = 2.0
 _REFUSED, _UNKNOWN = "Lambda.AWSLambdaException", "Lambda.Unknown"
 _THROTTLED = "Lambda.TooManyRequestsException"
 
@@ -66,31 +60,3 @@ def _refusal(func_ref: str) -> str | None:
     named = func_ref if func_ref.startswith("arn:") else config["FunctionArn"]
     refusal = service_roles.refusal(machine["roleArn"], machine["name"], "lambda:InvokeFunction", named)
     return refusal and f"{refusal} (Service: AWSLambda; Status Code: 403; Error Code: AccessDeniedException)"
-
-
-class Turns:
-    """So many at a time, of which none counts for longer than `LONGEST_TURN_SECONDS`."""
-
-    def __init__(self, number: int) -> None:
-        self._free = threading.Semaphore(number)
-
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """Wait for a turn, and give it back at the end or when it has lasted long."""
-        self._free.acquire()
-        give_back = _Once(self._free.release)
-        timers.after(LONGEST_TURN_SECONDS, give_back)
-        try:
-            yield
-        finally:
-            give_back()
-
-
-class _Once:
-    def __init__(self, callback: Callable[[], None]) -> None:
-        self._callback = callback
-        self._unused = threading.Lock()
-
-    def __call__(self) -> None:
-        if self._unused.acquire(blocking=False):
-            self._callback()
