@@ -15,6 +15,7 @@ from sluice_infra.stages import LOG_RETENTIONS, Domain, StageConfig, stage_confi
 
 pytestmark = pytest.mark.xdist_group("infra")
 
+WORKERS = {f"sluice_handlers.{module}.handler" for module in ("batch_simulator", "workflow_step")}
 CERTIFICATE = "arn:aws:acm:us-east-1:000000000000:certificate/one"
 
 
@@ -77,7 +78,7 @@ def test_logs_are_kept_as_long_as_the_stage_says(assembly: Assembly) -> None:
 def test_functions_have_the_stage_s_memory_and_log_level(assembly: Assembly) -> None:
     config = stage_config(assembly.stage)
     for name, function in assembly.of_type("Lambda::Function").items():
-        does_the_work = function["Handler"] == "sluice_handlers.batch_simulator.handler"
+        does_the_work = function["Handler"] in WORKERS
         assert function["MemorySize"] == (config.work_memory_mib if does_the_work else config.memory_mib), name
         assert function["LoggingConfig"]["ApplicationLogLevel"] == config.log_level, name
 

@@ -14,10 +14,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+from stage.executions import slots
 from stage.processes import PROC, children_of, command, engine_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection
     from types import TracebackType
 
     from stage.running import RunningStage
@@ -163,14 +164,12 @@ def lapse(stage: RunningStage, owner: str, dead: Container) -> None:
         )
 
 
-def left_over(stage: RunningStage, executors: Iterable[str]) -> dict[str, list[Any]]:
+def left_over(stage: RunningStage, executors: Collection[str]) -> dict[str, list[Any]]:
     """Return what a stage still has of external executors' jobs that have ended."""
-    described = stage.description
-    queues = [getattr(described.queues, name) for name in (*executors, "completion")]
-    slots = stage.client("dynamodb").scan(TableName=described.executors.slotsTable)["Items"]
+    queues = [getattr(stage.description.queues, name) for name in (*executors, "completion")]
     left = {
         "messages": [url for queue in queues for url in (queue.url, queue.dlqUrl) if stage.depth(url)],
-        "slots": [token for item in slots for token in item.get("held", {}).get("SS", [])],
+        "slots": [token for executor in executors for token in slots(stage).held(executor)],
         "executing": [row["jobKey"]["S"] for row in stage.rows() if "executing" in row],
         "inputs": stage.objects("inputs/"),
         "containers": containers_of(engine_of(stage)),

@@ -45,7 +45,7 @@ class Deaf:
     parameters_schema: ClassVar[Mapping[str, Any]] = {"type": "object"}
 
     def run(self, job_id: str, parameters: Mapping[str, Any], stop: threading.Event) -> WorkResult:  # noqa: ARG002
-        threading.Thread(target=threading.Event().wait, args=[FOREVER_S]).start()
+        threading.Thread(target=threading.Event().wait, args=[FOREVER_S], daemon=False).start()
         threading.Event().wait(FOREVER_S)
         return WorkResult(b"", "text/plain", "txt")
 

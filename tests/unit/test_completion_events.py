@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
+from sluice_core.inputs import InputStore
 from sluice_core.jobs import JobError, JobStatus
 from sluice_core.ledger import Attempt
 from unit.external_stage import CAP
@@ -17,6 +18,7 @@ from unit.state_changes import output as output_of
 from unit.wire_faults import Fault
 
 if TYPE_CHECKING:
+    from sluice_core.jobs import JobKey
     from unit.external_stage import ExternalStage
     from unit.resources import Output
 
@@ -40,6 +42,27 @@ def test_events_that_repeat_change_nothing(external: ExternalStage, output: Outp
     assert output.values("JobsCompleted") == [1]
     assert output.values("CompletionsDropped") == []
     assert external.bucket.keys() == [stored.object_key]
+
+
+def test_two_that_settle_one_end_at_once_count_it_once(
+    external: ExternalStage, output: Output, monkeypatch: pytest.MonkeyPatch, now_ms: int
+) -> None:
+    # Given an event that comes once more while it is being settled
+    row, attempt = external.container(MINE, now_ms)
+    external.ledger.complete([(attempt, external.store(attempt))], now_ms)
+    event = external.event(row, "succeeded")
+    delete = InputStore.delete
+
+    def meanwhile(inputs: InputStore, key: JobKey) -> None:
+        monkeypatch.setattr(InputStore, "delete", delete)
+        assert external.complete(event) == []
+        delete(inputs, key)
+
+    monkeypatch.setattr(InputStore, "delete", meanwhile)
+    assert external.complete(event) == []
+
+    assert output.values("JobsCompleted") == [1]
+    assert external.is_over(MINE)
 
 
 def test_a_second_loss_of_one_start_is_no_second_restart(external: ExternalStage, output: Output) -> None:

@@ -154,7 +154,7 @@ def test_input_that_is_not_there_is_no_end(
 
 @pytest.mark.parametrize("why", ["no such job", "ended", "started anew"])
 def test_what_is_not_to_be_run_is_left_alone(
-    containers: Containers, container: MakeRun, ledger: JobLedger, runs: list[str], why: str
+    containers: Containers, container: MakeRun, ledger: JobLedger, *, runs: list[str], wire: Wire, why: str
 ) -> None:
     # Given a container that comes too late
     if why != "no such job":
@@ -165,22 +165,31 @@ def test_what_is_not_to_be_run_is_left_alone(
         containers.begin_anew(MINE, 20_000)
     before = ledger.get(MINE.key)
 
-    # When it runs, then it ends without having done anything
+    # When it runs, then it ends at once, without having done anything
     assert container(MINE).run() == 0
+    assert len(wire.changes("claim_started")) == 1
     assert runs == []
     assert ledger.get(MINE.key) == before
 
 
 def test_the_lease_of_an_attempt_that_died_is_waited_for(
-    containers: Containers, container: MakeRun, ledger: JobLedger, now_ms: int
+    containers: Containers,
+    container: MakeRun,
+    ledger: JobLedger,
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+    wire: Wire,
+    now_ms: int,
 ) -> None:
     # Given a start whose first container died: AWS Batch has run it again, and the lease has half a second to go
     containers.begin(MINE)
     ends = now_ms + 500
     assert ledger.claim_started(Attempt(MINE.key, THEIRS), START, now_ms, ends).is_written
 
-    # When the second one runs, then it takes the job once that has lapsed
+    # When the second one runs, then it takes the job once that has lapsed, and does not ask all the time
+    monkeypatch.setattr("random.uniform", lambda *_: 0)
     assert container(MINE).run() == 0
+    assert len(wire.changes("claim_started")) <= 3
     found = row(ledger, MINE)
     assert (found.status, found.attempts) == (JobStatus.COMPLETED, 2)
     assert found.started_at is not None

@@ -204,18 +204,27 @@ def test_a_deadline_waits_for_nobody(
     assert containers.results() == []
 
 
+@OUTCOMES
 def test_a_container_that_is_told_to_end_frees_its_job(
-    containers: Containers, container: MakeRun, ledger: JobLedger, *, meanwhile: Meanwhile, stopped: list[str]
+    containers: Containers,
+    container: MakeRun,
+    ledger: JobLedger,
+    *,
+    meanwhile: Meanwhile,
+    stopped: list[str],
+    do: str,
 ) -> None:
-    containers.begin(LONG)
-    run = container(LONG)
-    meanwhile[LONG.key.job_id] = run.terminate
+    # Given work that goes on until it is told to stop
+    long = job("long", do=do, wait=True)
+    containers.begin(long)
+    run = container(long)
+    meanwhile[long.key.job_id] = run.terminate
 
+    # When its container is to end, then another is to try, whatever the work gives
     assert run.run() == TRY_AGAIN
-
-    assert stopped == [LONG.key.job_id]
-    found = row(ledger, LONG)
-    assert (found.status, found.lease_until) == (JobStatus.SUBMITTED, 0)
+    assert stopped == [long.key.job_id]
+    found = row(ledger, long)
+    assert (found.status, found.lease_until, found.error) == (JobStatus.SUBMITTED, 0, None)
     assert containers.results() == []
 
 

@@ -269,6 +269,18 @@ def test_a_change_whose_answer_is_lost_is_found_to_be_done(
     assert len(output.values("JobsStarted")) <= 1
 
 
+@pytest.mark.parametrize("operation", ["PutObject", "BatchExecuteStatement"])
+def test_a_store_that_does_not_answer_is_let_alone_for_a_while(external: ExternalStage, operation: str) -> None:
+    external.queue(MINE)
+    external.wire.strike(Fault.NO_ANSWER, operation, times=1)
+
+    external.start()
+
+    # Then the message was put back, and not taken again at once
+    assert len(external.wire.made("ReceiveMessage")) == 1
+    assert external.queues["ecs"].depth() == (1, 0)
+
+
 @pytest.mark.parametrize("operation", ["UpdateItem", "ReceiveMessage", "PutObject", "BatchExecuteStatement"])
 def test_what_no_retry_mends_fails_the_invocation(external: ExternalStage, operation: str) -> None:
     external.queue(MINE)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
-from stage.conformance.functions import create_function, unique
+from stage.conformance.callers import Caller, grant
+from stage.conformance.functions import create_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,29 +18,6 @@ if TYPE_CHECKING:
     Grant = dict[str, Any]
 
 ARN = "arn:aws:{}:us-east-1:000000000000:{}"
-
-
-def grant(action: str, *resources: str, **condition: Any) -> Grant:
-    allowed = {"Effect": "Allow", "Action": action, "Resource": list(resources)}
-    return {**allowed, "Condition": condition} if condition else allowed
-
-
-class Caller:
-    """Somebody who may do what a test says."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._iam = engine.client("iam")
-        self.name = unique("caller")
-        self._iam.create_user(UserName=self.name)
-        self._key = self._iam.create_access_key(UserName=self.name)["AccessKey"]
-
-    def client(self, service: str) -> Any:
-        return self._engine.client(service, self._key["AccessKeyId"], self._key["SecretAccessKey"])
-
-    def may(self, *grants: Grant) -> None:
-        document = json.dumps({"Version": "2012-10-17", "Statement": [*grants, grant("sts:Decode", "*")]})
-        self._iam.put_user_policy(UserName=self.name, PolicyName="one", PolicyDocument=document)
 
 
 @pytest.fixture(scope="module")

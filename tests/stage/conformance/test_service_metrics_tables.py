@@ -130,7 +130,8 @@ def test_refused_calls_are_told_apart(engine: Engine, table: str) -> None:
     with pytest.raises(ClientError, match="ValidationException"):
         client.put_item(TableName=table, Item={"other": {"S": "a"}})
 
-    # then only the second is the user's error
+    # then only the second is the user's error, and the first has cost a unit all the same
+    assert written(engine, table) == 1 + 1
     assert total(engine, DYNAMODB, "ConditionalCheckFailedRequests", TableName=table) == 1
     assert total(engine, DYNAMODB, "UserErrors") == before + 1
     latencies = {"TableName": table, "Operation": "PutItem"}

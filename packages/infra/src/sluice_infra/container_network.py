@@ -137,7 +137,7 @@ class ContainerNetwork(Construct):
         )
         actions = ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
         role.add_to_policy(iam.PolicyStatement(actions=actions, resources=[group.log_group_arn]))
-        ec2.CfnFlowLog(
+        flow_log = ec2.CfnFlowLog(
             self,
             "FlowLog",
             resource_id=self._vpc.vpc_id,
@@ -147,3 +147,4 @@ class ContainerNetwork(Construct):
             log_group_name=group.log_group_name,
             deliver_logs_permission_arn=role.role_arn,
         )
+        flow_log.node.add_dependency(role)  # and what it allows

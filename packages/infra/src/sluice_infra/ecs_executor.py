@@ -63,7 +63,7 @@ class EcsExecutor(Construct):
         self.outputs = {"EcsCluster": self._cluster, "EcsLogGroup": job.log_group.log_group_name}
 
     def _add_cluster(self) -> ecs.CfnCluster:
-        cluster = ecs.CfnCluster(self, "Cluster", capacity_providers=["FARGATE"])
+        cluster = ecs.CfnCluster(self, "Cluster")
         acknowledge(
             cluster,
             {"AwsSolutions-ECS4": "jobs have metrics of their own; Container Insights is billed by the metric"},

@@ -43,7 +43,7 @@ _COMPLETION_CONCURRENCY = 10
 _LEDGER = ["dynamodb:PartiQLUpdate", "dynamodb:GetItem", "dynamodb:BatchGetItem"]
 
 
-class ExternalExecutor(Protocol):
+class ExecutorResources(Protocol):
     """One executor's own resources, as `Workflow`, `BatchExecutor` and `EcsExecutor` have them."""
 
     @property
@@ -90,10 +90,6 @@ class ExternalExecutors:
     ----------
     functions : dict of str to Function
         By name, those that only such a stage has.
-    placeholders : dict of str to str
-        What dashboards and alarms call the things of this, and their names in CloudWatch.
-    outputs : dict of str to str
-        What the stack tells tools of them.
 
     """
 
@@ -127,27 +123,37 @@ class ExternalExecutors:
             "MAX_RECEIVES": str(MAX_RECEIVES),
         }
         self._starter = self._add_starter()
-        mapping = self._add_completion()
+        self._mapping = self._add_completion()
         self._add_reconciler()
         self._connect(neighbours)
-        rules = self._add_rules()
-        outputs = {name: value for one in self._executors.values() for name, value in one.outputs.items()}
-        named = {**self._queues, "completion": self._completions}
-        self.placeholders = {
-            **{f"{name.title()}Queue": pair.queue.queue_name for name, pair in named.items()},
-            **{f"{name.title()}Dlq": pair.dead_letters.queue_name for name, pair in named.items()},
-            "CompletionMapping": mapping,
+        self._rules = self._add_rules()
+
+    def placeholders(self) -> dict[str, str]:
+        """Return what dashboards and alarms call the things of this, and their names in CloudWatch."""
+        return {
+            **{f"{name}Queue": pair.queue.queue_name for name, pair in self._named_queues().items()},
+            **{f"{name}Dlq": pair.dead_letters.queue_name for name, pair in self._named_queues().items()},
+            "CompletionMapping": self._mapping,
             "SlotsTable": self._slots.table_name,
             "ExecutionIndex": EXECUTION_INDEX,
-            **{f"{executor.title()}Rule": rule.ref for executor, rule in rules.items()},
-            **outputs,
+            **{f"{executor.title()}Rule": rule.ref for executor, rule in self._rules.items()},
+            **self._own_outputs(),
         }
-        self.outputs = {
-            **{f"{name.title()}QueueUrl": pair.queue.queue_url for name, pair in named.items()},
-            **{f"{name.title()}DlqUrl": pair.dead_letters.queue_url for name, pair in named.items()},
+
+    def outputs(self) -> dict[str, str]:
+        """Return what the stack tells tools of this."""
+        return {
+            **{f"{name}QueueUrl": pair.queue.queue_url for name, pair in self._named_queues().items()},
+            **{f"{name}DlqUrl": pair.dead_letters.queue_url for name, pair in self._named_queues().items()},
             "SlotsTable": self._slots.table_name,
-            **outputs,
+            **self._own_outputs(),
         }
+
+    def _own_outputs(self) -> dict[str, str]:
+        return {name: value for one in self._executors.values() for name, value in one.outputs.items()}
+
+    def _named_queues(self) -> dict[str, RedrivenQueue]:
+        return {name.title(): pair for name, pair in self._queues.items()} | {"Completion": self._completions}
 
     def _queue_urls(self) -> dict[str, str]:
         return {f"{executor.upper()}_QUEUE_URL": pair.queue.queue_url for executor, pair in self._queues.items()}
@@ -170,9 +176,9 @@ class ExternalExecutors:
         )
         return slots
 
-    def _add_executors(self) -> dict[str, ExternalExecutor]:
+    def _add_executors(self) -> dict[str, ExecutorResources]:
         stack, config = self._stack, self._config
-        executors: dict[str, ExternalExecutor] = {}
+        executors: dict[str, ExecutorResources] = {}
         if STEP_FUNCTIONS in config.external_executors:
             step = add_step(stack, config, self._storage, self._store_settings)
             self.functions["workflow-step"] = step
@@ -260,7 +266,7 @@ class ExternalExecutors:
     def _connect(self, neighbours: Neighbours) -> None:
         """Let the functions of every stage do their part: submit, stop, and read dead letters."""
         processor, cancel, sweeper = neighbours.processor, neighbours.cancel_job, neighbours.sweeper
-        processor.set(
+        processor.tell(
             {
                 **({"EXECUTORS": self._config.executors} if self._config.executors else {}),
                 **self._queue_urls(),
@@ -270,9 +276,9 @@ class ExternalExecutors:
         processor.allow(["sqs:SendMessage"], self._queue_arns())
         self._let_wake(processor)
         for executor in self._executors.values():
-            cancel.set(executor.settings)
+            cancel.tell(executor.settings)
             executor.let_stop(cancel)
-        sweeper.set(
+        sweeper.tell(
             {f"{name.upper()}_DLQ_URL": pair.dead_letters.queue_url for name, pair in self._queues.items()}
         )
         sweeper.allow(

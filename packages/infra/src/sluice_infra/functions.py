@@ -136,8 +136,8 @@ class Function(Construct):
         """Grant actions by name on resources by ARN."""
         self.role.add_to_policy(iam.PolicyStatement(actions=list(actions), resources=list(resources)))
 
-    def set(self, environment: Mapping[str, str]) -> None:
-        """Tell the function more than it was made with."""
+    def tell(self, environment: Mapping[str, str]) -> None:
+        """Set environment variables besides those that the function was made with."""
         for name, value in environment.items():
             self.function.add_environment(name, value)
 

@@ -67,7 +67,7 @@ class IngestionStack(cdk.Stack):
             authorizer=self._authorizer.live,
             job_status=self._job_status.live,
             cancel_job=self._cancel_job.live,
-            readers=[self._processor.live, self._batch_simulator.live, self._sweeper.live],
+            readers=[one.live for one in self._readers()],
         )
         if config.traffic_shift:
             Releases(self, "Releases", config, config.traffic_shift, self.functions)
@@ -93,7 +93,7 @@ class IngestionStack(cdk.Stack):
             "JobTable": self._storage.table.table_name,
             "ListIndex": LIST_INDEX,
             **self._mappings,
-            **(self._executors.placeholders if self._executors else {}),
+            **(self._executors.placeholders() if self._executors else {}),
             **{function_placeholder(name): one.function.function_name for name, one in self.functions.items()},
         }
 
@@ -212,6 +212,11 @@ class IngestionStack(cdk.Stack):
         )
         return publisher
 
+    def _readers(self) -> list[Function]:
+        """Return the functions that read what is submitted."""
+        executors = self._executors.functions.values() if self._executors else []
+        return [self._processor, self._batch_simulator, self._sweeper, *executors]
+
     def _add_executors(self) -> ExternalExecutors:
         executors = ExternalExecutors(
             self,
@@ -235,6 +240,6 @@ class IngestionStack(cdk.Stack):
             "WorkDlqUrl": self._work.dead_letters.queue_url,
             **{function_placeholder(name): one.function.function_name for name, one in self.functions.items()},
             "EventBus": self._bus.event_bus_name,
-            **(self._executors.outputs if self._executors else {}),
+            **(self._executors.outputs() if self._executors else {}),
         }.items():
             cdk.CfnOutput(self, name, value=value)

@@ -14,6 +14,7 @@ from aws_cdk import aws_iam as iam
 
 from sluice_infra.acknowledgements import acknowledge, as_found
 from sluice_infra.bundling import ROOT
+from sluice_infra.stages import stage_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -85,10 +86,12 @@ def may_judge(stage: str) -> list[iam.PolicyStatement]:
     results.add_conditions({"StringLike": {"s3:prefix": "results/*"}})
     # A dead letter that was looked at is shown again.
     look = ("sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:ChangeMessageVisibility")
+    executors = stage_config(stage).external_executors
+    external = (*(executor.title() for executor in executors), "Completions") if executors else ()
     return [
         _on(_arn("dynamodb", f"table/{ingestion}-StorageJobs*"), "dynamodb:Scan"),
         results,
-        *(_on(_arn("sqs", f"{ingestion}-{queues}*"), *look) for queues in ("Requests", "Work")),
+        *(_on(_arn("sqs", f"{ingestion}-{queues}*"), *look) for queues in ("Requests", "Work", *external)),
         *_may_see_dashboards(stage),
         # Clients' own metrics, as EMF.
         _on(

@@ -83,7 +83,10 @@ def usage(job: Use, read: Use, settings: Settings, reads: int, durations: Mappin
     }
     logged = job.all_log_bytes + reads * read.all_log_bytes
     # What is invoked through the gateway is in its request's trace; what Lambda polls for has traces of its own.
-    traces = settings.trace_rate * api + _DEFAULT_TRACE_RATE * _of_jobs(job.invocations)
+    # A workflow's steps are in its execution's.
+    executions = job.calls.get("states StartExecution", 0.0)
+    by_themselves = _of_jobs(job.invocations) - job.invocations.get("workflow-step", 0.0) + executions
+    traces = settings.trace_rate * api + _DEFAULT_TRACE_RATE * by_themselves
     return Usage(
         seconds=0,
         jobs=1,
@@ -106,7 +109,7 @@ def usage(job: Use, read: Use, settings: Settings, reads: int, durations: Mappin
         events=job.requests("events") and 1.0,
         traces=traces,
         log_months=_LOG_MONTHS,
-        transitions=job.calls.get("states StartExecution", 0.0) * _TRANSITIONS or None,
+        transitions=executions * _TRANSITIONS or None,
         s3_gets=job.calls.get("s3 GET", 0.0) or None,
     )
 

@@ -37,6 +37,7 @@ _PATCHES = [
     "access.function_policies",
     "access.role_trust",
     "access.call_resources",
+    "access.missing_objects",
     "events.aws_sources",
     "events.queue_targets",
     "queues.queue_index",

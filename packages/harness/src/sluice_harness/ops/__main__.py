@@ -1,4 +1,4 @@
-"""The operator tools of a stage: its dead letters, jobs, executions and traces, an audit of its promise.
+"""The operator tools of a stage: dead letters, jobs, executions, traces, an audit of its promise.
 
 Commands that change something say what they would do; with --yes they do it. They exit
 with 0 if all is well, with 1 if something was found or could not be done, and with 2 if
@@ -126,8 +126,9 @@ def _add_redrive(commands: _Commands) -> None:
         redrive,
         """Bring failed jobs back, once the cause of their failure is mended. A FAILED job becomes SUBMITTED again,
         its failure kept in its history, and then its message goes back to the queue it came from. A job that is
-        still open, and a request that was never recorded, need only be moved. Messages whose job is COMPLETED or
-        CANCELLED, or has no row any more, and malformed ones, are left and named. In AWS, --all has SQS move the
+        still open, a request that was never recorded, and the end of an execution need only be moved. Messages
+        whose job is COMPLETED or CANCELLED, may still be executing, or has no row any more, and malformed ones,
+        are left and named. In AWS, --all has SQS move the
         whole queue (StartMessageMoveTask) if nothing in it is to be left; otherwise messages are moved one by one.
         Ctrl-C stops between two messages; running the command again goes on. Without --yes nothing is changed.""",
         "dlq redrive --all --rate 20 --yes",
@@ -193,8 +194,8 @@ def _add_executions(commands: _Commands) -> None:
         commands,
         "executions",
         list_executions,
-        """Show how the external executors stand: how many jobs wait for each, how many of its slots are taken, and
-        a row for each job whose execution is not yet known to be over, with the handle by which the executor's
+        """List what external executors run: how many jobs wait for each, how many of its slots are taken, and a
+        row for each job whose execution is not yet known to be over, with the handle by which the executor's
         service knows it. A slot without a row is that of a start under way, or one that the reconciler frees.""",
         "executions --executor batch --waiting",
     )

@@ -55,10 +55,8 @@ class Job:
     def begin(self) -> None:
         """Let it run as soon as there is room for it."""
         self._change("RUNNABLE")
-        vcpus = next(
-            one["value"] for one in self.record["container"]["resourceRequirements"] if one["type"] == "VCPU"
-        )
-        room_of(self._environment).ask(float(vcpus), self._run)
+        needs = {one["type"]: one["value"] for one in self.record["container"]["resourceRequirements"]}
+        room_of(self._environment).ask(float(needs["VCPU"]), self._run)
 
     def terminate(self, reason: str) -> None:
         """End it for this reason; one that still waits has failed."""

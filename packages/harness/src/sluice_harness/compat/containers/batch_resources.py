@@ -109,9 +109,7 @@ def _register(logical_id: str, props: Properties, stack_name: str) -> Made:
 
 def _register_anew(physical_id: str, _old: Properties, new: Properties, stack_name: str) -> Made:
     name = physical_id.rpartition("/")[2].partition(":")[0]
-    made = _register(name, {"JobDefinitionName": name, **new}, stack_name)
-    _deregister(physical_id, {})
-    return made
+    return _register(name, {"JobDefinitionName": name, **new}, stack_name)  # the engine deletes what is replaced
 
 
 def _deregister(physical_id: str, _props: Properties) -> None:

@@ -6,6 +6,7 @@ about here, such as a host that is lost: tests put AWS's documented events on th
 and functions make of them. In AWS that takes TestEventPattern, or a message in the target's queue.
 
 Closed for the engine's root alone, which is nobody in a deployed stage: a function's role is refused as ever.
+Nothing tells such an event from one that the engine's own services put.
 """
 
 from __future__ import annotations

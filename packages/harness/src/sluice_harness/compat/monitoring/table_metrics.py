@@ -129,6 +129,7 @@ def _refused(
     elif code in outcomes.CONDITIONS:
         for table in tables:
             _put("ConditionalCheckFailedRequests", 1, dimensions(TableName=table))
+        _consumed("Write", [(table, None, 1) for table in tables])
     elif not refused:  # a cancelled transaction counts by its items
         _put("UserErrors", 1, ())
 

@@ -1,0 +1,91 @@
+"""What a stage's external executors are at, as its tables, metrics and services say, and how a test steers them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sluice_core.slots import Slots
+from sluice_harness import live_functions
+from stage.running import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from stage.running import RunningStage
+
+
+def settings(stage: RunningStage, function: str) -> Mapping[str, str]:
+    """Return the environment variables of a function as it is invoked."""
+    answer = stage.client("lambda").get_function_configuration(FunctionName=live_functions.live(function))
+    variables: Mapping[str, str] = answer["Environment"]["Variables"]
+    return variables
+
+
+def cap(stage: RunningStage, executor: str) -> int:
+    """Return how many executions may run at once."""
+    return int(settings(stage, stage.description.functions.starter)[f"{executor.upper()}_MAX_RUNNING"])
+
+
+def slots(stage: RunningStage) -> Slots:
+    return Slots(stage.client("dynamodb"), stage.description.executors.slotsTable)
+
+
+@contextlib.contextmanager
+def full(stage: RunningStage, executor: str) -> Iterator[None]:
+    """Hold all of an executor's slots, so that its jobs wait in their queue; then have them started."""
+    size = cap(stage, executor)
+
+    def take() -> list[str]:
+        return slots(stage).take(executor, size, size, now_ms())
+
+    taken = until(lambda: held if len(held := take()) == size else slots(stage).free(executor, held), "free slots")
+    try:
+        yield
+    finally:
+        slots(stage).free(executor, taken)
+        wake(stage, executor)
+
+
+def wake(stage: RunningStage, executor: str) -> None:
+    """Have the starter look after an executor now, not within the minute."""
+    starter = live_functions.live(stage.description.functions.starter)
+    payload = json.dumps({"executor": executor})
+    stage.client("lambda").invoke(FunctionName=starter, InvocationType="Event", Payload=payload)
+
+
+def reconcile(stage: RunningStage) -> None:
+    """Run the reconciler now, not within the minute."""
+    reconciler = live_functions.live(stage.description.functions.reconciler)
+    answer = stage.client("lambda").invoke(FunctionName=reconciler, Payload=b"{}")
+    assert "FunctionError" not in answer, answer["Payload"].read()
+
+
+def rows_of(stage: RunningStage, owner: str) -> dict[str, dict[str, Any]]:
+    """Return the rows of an owner's jobs by job id."""
+    rows = {row["jobKey"]["S"]: row for row in stage.rows()}
+    return {key.partition("#")[2]: row for key, row in rows.items() if key.startswith(f"{owner}#")}
+
+
+def total(stage: RunningStage, metric: str, statistic: str = "Sum", **others: str) -> float:
+    """Return what CloudWatch has of one of Sluice's metrics: the sum, or the most, of the last two hours."""
+    now = datetime.now(UTC)
+    dimensions = {"Stage": stage.description.stage, **others}
+    answer = stage.client("cloudwatch").get_metric_statistics(
+        Namespace="Sluice",
+        MetricName=metric,
+        Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
+        StartTime=now - timedelta(hours=2),
+        EndTime=now + timedelta(minutes=2),
+        Period=3_600,
+        Statistics=[statistic],
+    )
+    values = [point[statistic] for point in answer["Datapoints"]]
+    return sum(values) if statistic == "Sum" else max(values, default=0)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
