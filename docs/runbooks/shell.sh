@@ -83,11 +83,15 @@ saved() {
   insights "$groups" "${2:-1}" "${text//JOB_ID/${3:-JOB_ID}}"
 }
 
+# log_of FUNCTION: the log group of a function, for instance `log_of CompletionFunction`.
+log_of() {
+  aws lambda get-function-configuration --function-name "$(out "$1")" --qualifier live \
+    --query LoggingConfig.LogGroup --output text
+}
+
 # crashes FUNCTION [HOURS]: what Lambda itself says of failed invocations, for instance `crashes ProcessorFunction`.
 crashes() {
-  groups=$(aws lambda get-function-configuration --function-name "$(out "$1")" --qualifier live \
-    --query LoggingConfig.LogGroup --output text)
-  insights "$groups" "${2:-1}" 'filter @message like /"status": ?"(error|failure|timeout)"|Runtime exited|errorType|Traceback/
+  insights "$(log_of "$1")" "${2:-1}" 'filter @message like /"status": ?"(error|failure|timeout)"|Runtime exited|errorType|Traceback/
     | fields @timestamp, @message | sort @timestamp desc | limit 20'
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from infra.billed import OF_EXECUTORS, metrics_in_alarms, number, table
 from infra.watched import CATALOGUE
 from sluice_harness.bench import money
 from sluice_harness.description import ROOT
@@ -44,19 +45,6 @@ BY_USE = {
 GB_OF_A_MILLION_BYTES = 0.001
 # Count, Latency, IntegrationLatency, 4XXError, 5XXError (API Gateway, "CloudWatch metrics").
 METRICS_OF_A_METHOD = 5
-
-
-def table(text: str, header: str) -> dict[str, list[str]]:
-    """The rows of the table whose header begins so, by their first cell."""
-    found = re.search(rf"^\| {re.escape(header)} .*\n\|[-|]+\n((?:\|.*\n)+)", text, flags=re.MULTILINE)
-    assert found, header
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in found[1].splitlines()]
-    return {row[0]: row[1:] for row in rows}
-
-
-def number(text: str) -> float:
-    """A figure, with or without commas; an empty cell is nothing."""
-    return float(text.replace(",", "") or 0)
 
 
 # --- by the job
@@ -121,15 +109,11 @@ def test_the_ceiling_is_a_day_at_the_throttle(synthesized: Callable[[str], Assem
 # --- by the month
 
 
-def metrics_in_alarms(assembly: Assembly) -> int:
-    alarms = assembly.of_type("CloudWatch::Alarm").values()
-    return sum(sum("MetricStat" in one for one in alarm.get("Metrics", [{"MetricStat": {}}])) for alarm in alarms)
-
-
 def test_what_a_stage_costs_by_the_month_is_what_it_has(synthesized: Callable[[str], Assembly]) -> None:
     # given a stage without a traffic shift, and what it has of what costs by the month
     dev, month = synthesized("dev"), PRICES["perMonth"]
-    ours = sum(len(metric.dimension_sets) for metric in CATALOGUE.values() if not metric.by_client)
+    here = [metric for metric in CATALOGUE.values() if metric not in OF_EXECUTORS]
+    ours = sum(len(metric.dimension_sets) for metric in here if not metric.by_client)
     expected = {
         "Alarms, by the metrics that they read": (metrics_in_alarms(dev), month["alarmMetric"]),
         "Composite alarms": (len(dev.of_type("CloudWatch::CompositeAlarm")), month["compositeAlarm"]),
@@ -155,7 +139,7 @@ def test_what_a_stage_costs_by_the_month_is_what_it_has(synthesized: Callable[[s
 
 def test_what_is_said_of_a_month_in_words(synthesized: Callable[[str], Assembly]) -> None:
     watching = metrics_in_alarms(synthesized("prod")) - metrics_in_alarms(synthesized("dev"))
-    by_type = sum(metric.by_job_type for metric in CATALOGUE.values())
+    by_type = sum(metric.by_job_type for metric in CATALOGUE.values() if metric not in OF_EXECUTORS)
     by_client = sum(metric.by_client for metric in CATALOGUE.values())
     each = PRICES["perMonth"]["customMetric"]
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from sluice_harness.description import ROOT
+from stage.following import terminal
 from stage.grants import Grant
 from stage.running import deployed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
+    from stage.following import Terminal
     from stage.running import Person, RunningStage
 
 
@@ -27,6 +32,15 @@ def longwork(assemblies: Callable[[str], Path]) -> Iterator[RunningStage]:
     """The local stage with every executor; its tests share it and are of the xdist group ``longwork``."""
     with deployed("longwork", assemblies("longwork"), stage="longwork") as running:
         yield running
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Terminal]:
+    """A reader's, in the repository's root, with the AWS CLI."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment = {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    with terminal(ROOT, environment, tmp_path) as opened:
+        yield opened
 
 
 @pytest.fixture

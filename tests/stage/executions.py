@@ -1,4 +1,4 @@
-"""What a stage's external executors are at, as its tables, metrics and services say, and how a test steers them."""
+"""What a stage's external executors are at, by its tables and metrics, and how a test steers them."""
 
 from __future__ import annotations
 

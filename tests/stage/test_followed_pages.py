@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import shutil
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +16,7 @@ import pytest
 from sluice_core import LIVE_ALIAS
 from sluice_harness.description import ROOT
 from sluice_harness.live_functions import live
-from stage.following import blocks, terminal
+from stage.following import blocks
 from stage.running import Person
 
 if TYPE_CHECKING:
@@ -40,15 +38,6 @@ def block_of(page: Path, command: str) -> str:
     """The block of a page that has this command in it."""
     (found,) = [block.text for block in blocks(page) if block.kind == "sh" and command in block.text]
     return found
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Terminal]:
-    """A reader's, in the repository's root, with the AWS CLI."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    environment = {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    with terminal(ROOT, environment, tmp_path) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 from sluice_core.executors import CANCELLED
 from sluice_core.weather import WeatherReport
 from sluice_harness.bench.posting import post_many
+from stage.containers import left_over
 from stage.executions import cap, full, now_ms, reconcile, rows_of, slots, total
 from stage.grants import role_of, without
 from stage.running import until
@@ -207,14 +208,9 @@ def test_what_can_never_succeed_fails_with_its_own_code(backlog: Backlog) -> Non
 
 
 def test_nothing_is_left_behind(backlog: Backlog) -> None:
-    stage, owner, queues = backlog.stage, backlog.person.sub, backlog.stage.description.queues
-    assert stage.objects(f"inputs/{owner}/") == stage.objects(f"staged/{owner}/") == []
-    assert [one for one, row in backlog.rows.items() if "executing" in row] == []
-    assert queues.stepfunctions
-    assert queues.completion
-    for url in (queues.stepfunctions.url, queues.stepfunctions.dlqUrl, queues.completion.dlqUrl):
-        assert stage.depth(url) == 0
-    until(lambda: stage.depth(queues.completion.url) == 0, "all events are read")
+    stage, owner = backlog.stage, backlog.person.sub
+    until(lambda: left_over(stage, [EXECUTOR]) == {}, "nothing is left over")
+    assert stage.objects(f"staged/{owner}/") == []
 
 
 # What goes wrong

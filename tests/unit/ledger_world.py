@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from unit.ledger_wire import Statements
 
 
+# How long a service that is asked may not know what it was told (Amazon ECS API Reference, "RunTask": eventually
+# consistent).
+_CONSISTENT_MS = 60_000
+
+
 class Trouble(Enum):
     """What befalls a call."""
 
@@ -52,6 +57,7 @@ class Line:
     """Counts an actor's calls, and lets trouble befall one of them."""
 
     def __init__(self) -> None:
+        self.has_struck = False
         self._left = 0
         self._trouble = Trouble.NONE
         self._meanwhile: Callable[[], object] = lambda: None
@@ -59,10 +65,12 @@ class Line:
     def expect(self, trouble: Trouble, at: int, meanwhile: Callable[[], object]) -> None:
         """Let the trouble befall the call of this number from now on; the first is 0."""
         self._trouble, self._left, self._meanwhile = trouble, at, meanwhile
+        self.has_struck = False
 
     def clear(self) -> None:
         """Let all go well."""
         self._trouble = Trouble.NONE
+        self.has_struck = False
 
     def trouble(self) -> Trouble:
         """Return what befalls the next call after it was decided that it is made."""
@@ -70,6 +78,7 @@ class Line:
         if self._left != -1:
             return Trouble.NONE
         trouble, self._trouble = self._trouble, Trouble.NONE
+        self.has_struck = trouble is not Trouble.NONE
         if trouble is Trouble.DEATH_BEFORE:
             raise Death
         if trouble is Trouble.MEANWHILE:
@@ -212,6 +221,7 @@ class Running:
     """One execution as its service runs it."""
 
     execution: Execution
+    started_at: int
     attempt: Attempt | None = None
 
     @property
@@ -226,17 +236,18 @@ class Service:
 
     Attributes
     ----------
-    names_are_unique : bool
+    is_workflow : bool
         Whether it makes one execution of a start by itself. Else it does so only if it is told to look first.
-    answers : deque
-        What the next starts are answered instead.
     ended : Callable
         Told of each execution that ends.
+    answers : deque
+        What the next starts are answered instead.
 
     """
 
     line: Line
-    names_are_unique: bool
+    clock: Callable[[], int]
+    is_workflow: bool
     ended: Callable[[Execution], object]
     running: list[Running] = field(default_factory=list)
     answers: deque[StartResult] = field(default_factory=deque)
@@ -248,12 +259,13 @@ class Service:
         with self.line.call():
             if self.answers:
                 return self.answers.popleft()
-            if self.names_are_unique or one.is_again:
+            if self.is_workflow or one.is_again:
                 for there in self.running:
                     if there.execution.start_token == one.start_token:
                         return Started(there.execution.handle)
             handle = f"execution-{len(self.running)}"
-            self.running.append(Running(Execution(one.key, one.start_token, handle, ExecutionState.OPEN)))
+            execution = Execution(one.key, one.start_token, handle, ExecutionState.OPEN)
+            self.running.append(Running(execution, self.clock()))
             return Started(handle)
 
     def stop(self, handle: str, reason: str) -> None:
@@ -263,8 +275,10 @@ class Service:
                     self.end(one, ExecutionState.TIMED_OUT if reason == TIMED_OUT else ExecutionState.STOPPED)
 
     def look(self, handles: Sequence[str]) -> dict[str, Execution | None]:
+        """Tell how executions stand; what was started a moment ago is not known to all servers yet."""
         with self.line.call():
-            known = {one.execution.handle: one.execution for one in self.running}
+            long_ago = self.clock() - _CONSISTENT_MS
+            known = {one.execution.handle: one.execution for one in self.running if one.started_at < long_ago}
             return {handle: known.get(handle) for handle in handles}
 
     def end(self, one: Running, state: ExecutionState, **members: Any) -> None:

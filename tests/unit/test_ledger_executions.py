@@ -12,7 +12,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from sluice_core import slots
 from sluice_handlers import settling, telemetry
 from unit.conftest import REQUEST_RETENTION_S
-from unit.ledger_executions import ExecutionMachine, Functions
+from unit.ledger_actors import Functions
+from unit.ledger_executions import ExecutionMachine
 from unit.ledger_table import EngineInProcess, table_like
 
 if TYPE_CHECKING:
@@ -32,8 +33,10 @@ _SETTINGS = settings(
 )
 import os
 from hypothesis import Phase
-if os.environ.get('HUNT'): _SETTINGS = settings(_SETTINGS, phases=[Phase.generate])
-_ROUNDS = int(os.environ.get("R","6"))
+
+if os.environ.get("HUNT"):
+    _SETTINGS = settings(_SETTINGS, phases=[Phase.generate])
+_ROUNDS = int(os.environ.get("R", "6"))
 
 
 @pytest.fixture
@@ -48,9 +51,7 @@ def functions(external: ExternalStage, load: Load, monkeypatch: pytest.MonkeyPat
     return Functions(starter, settling, reconciler, cancel_job, slots)
 
 
-def run(
-    engine: ClientMaker, tables: tuple[str, str], functions: Functions, seeds: Iterable[int]
-) -> Counter[str]:
+def run(engine: ClientMaker, tables: tuple[str, str], functions: Functions, seeds: Iterable[int]) -> Counter[str]:
     """Run the machine and return what it met."""
     client = engine.client("dynamodb")
     dynamodb = EngineInProcess(client)

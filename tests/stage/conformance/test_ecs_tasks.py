@@ -177,8 +177,9 @@ def test_a_task_for_which_there_is_no_room_waits_and_can_be_stopped(site: Site, 
 
     # then that one has never run, and the other one does
     assert (never["lastStatus"], never["stopCode"]) == ("STOPPED", "UserInitiated")
-    assert "exitCode" not in never["containers"][0]
     assert site.becomes(site.task, waiting[1], "STOPPED")["containers"][0]["exitCode"] == 0
+    assert site.task(waiting[0]) == never
+    assert "exitCode" not in never["containers"][0]
     listed = ecs.list_tasks(cluster=site.names["Cluster"], desiredStatus="STOPPED")["taskArns"]
     assert {*running, *waiting} <= set(listed)
 

@@ -1,0 +1,94 @@
+"""What an operator sees and does of executions, with `sluice-ops` and the commands of docs/runbooks, typed."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sluice_harness.description import ROOT
+from sluice_harness.ops.__main__ import main
+from stage.running import until
+
+if TYPE_CHECKING:
+    from stage.following import Terminal
+    from stage.running import Person, RunningStage
+
+    Capture = pytest.CaptureFixture[str]
+
+pytestmark = pytest.mark.xdist_group("longwork")
+
+RUNBOOKS = ROOT / "docs" / "runbooks" / "README.md"
+JOB_TYPES = {"stepfunctions": "weather-workflow", "batch": "weather-batch", "ecs": "weather-task"}
+STOPS = {"stepfunctions": "stop-execution", "batch": "terminate-job", "ecs": "stop-task"}
+# Longer than the test looks at it.
+WORK_S = 45
+
+
+def told(stage: RunningStage, capture: Capture, *command: str) -> Any:
+    """Run a command of the operator tools, and return what it prints for machines."""
+    capture.readouterr()
+    assert main([*command, "--stage", stage.name, "--json"]) == 0
+    return json.loads(capture.readouterr().out)
+
+
+def documented(operation: str) -> str:
+    """The command of the page that does this."""
+    (found,) = re.findall(rf"`(aws [a-z]+ {operation} [^`]+)`", RUNBOOKS.read_text())
+    return str(found)
+
+
+@pytest.fixture(scope="module")
+def operated(longwork: RunningStage) -> Person:
+    return longwork.newcomer("operated")
+
+
+@pytest.mark.parametrize("executor", JOB_TYPES)
+def test_an_execution_is_listed_looked_at_and_stopped(
+    longwork: RunningStage, operated: Person, shell: Terminal, capsys: Capture, executor: str
+) -> None:
+    # given a job that takes long
+    shell.type(f". docs/runbooks/shell.sh {longwork.name}")
+    job_id = operated.accepted({"jobType": JOB_TYPES[executor], "parameters": {"workSeconds": WORK_S}})
+
+    # when it runs, and executions are listed
+    def running() -> dict[str, Any]:
+        found = {one["jobId"]: one for one in told(longwork, capsys, "executions")["executing"]}
+        return found[job_id] if found.get(job_id, {}).get("status") == "RUNNING" else {}
+
+    execution = until(running, "the job runs")
+
+    # then it is its executor's, and the command that it names shows in the runbooks' shell that the service runs it
+    assert execution["executor"] == executor
+    shown = shell.type(execution["command"])
+    assert execution["handle"] in shown
+    assert '"RUNNING"' in shown
+
+    # when it is stopped at its service, as the page says, then its job ends so
+    shell.type(documented(STOPS[executor]).replace("HANDLE", execution["handle"]))
+    ended = operated.ended(job_id)
+    assert (ended["status"], ended.get("error", {}).get("code")) == ("FAILED", "STOPPED")
+
+    # and its row still says where it was
+    row = told(longwork, capsys, "job", "show", job_id, "--owner", operated.sub)["job"]
+    assert (row["executor"], row["handle"]) == (executor, execution["handle"])
+
+
+def test_a_job_of_lambda_says_where_its_lines_are(
+    longwork: RunningStage, operated: Person, shell: Terminal, capsys: Capture
+) -> None:
+    # given a job that a function has done
+    job_id = operated.accepted({"parameters": {"records": 5}})
+    assert operated.ended(job_id)["status"] == "COMPLETED"
+
+    # when its row is looked at, then the command that it names finds the invocation's lines
+    row = told(longwork, capsys, "job", "show", job_id, "--owner", operated.sub)["job"]
+    assert row["executor"] == "lambda"
+    shell.type(f". docs/runbooks/shell.sh {longwork.name}")
+    assert "aws logs filter-log-events" in row["command"]
+    shell.type(row["command"])
+
+    # and the depth of every queue is told
+    told_of = {line.split()[0] for line in shell.type("depth").splitlines()}
+    assert told_of >= {"RequestQueueUrl", "WorkDlqUrl", "EcsQueueUrl", "BatchDlqUrl", "CompletionQueueUrl"}
