@@ -18,7 +18,6 @@ RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/sluice
 FROM base
 COPY --from=build /opt/sluice/ /opt/sluice/
 ENV PYTHONPATH=/opt/sluice \
-    PYTHONDONTWRITEBYTECODE=1 \
     PYTHONSAFEPATH=1 \
     PYTHONUNBUFFERED=1
 # A number needs no entry in /etc/passwd, and says to whoever runs it that it is not root's.

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from infra.assemblies import Assembly, Properties, logical_id
-from infra.watched import alarm_complaints, operands, renamings, resolved, table_operations
+from infra.watched import STAGES, alarm_complaints, operands, renamings, resolved, table_operations
 from sluice_core.executors import EXTERNAL
 from sluice_harness.cloudwatch.expressions import parse
 from sluice_harness.description import ROOT
+from sluice_harness.drill.drills import DRILLS
+from sluice_harness.drill.executor_drills import EXECUTOR_DRILLS, NOT_RAISED
 from sluice_infra.alarms import alarm_specs
 from sluice_infra.stages import stage_config
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from infra.watched import Path
 
 pytestmark = pytest.mark.xdist_group("infra")
@@ -29,6 +33,11 @@ LONGEST_RULE = 10_240  # PutCompositeAlarm, CloudWatch API Reference
 SAYS = re.compile(
     r"(?P<means>[A-Z].+\.) Severity: (?P<severity>critical|warning)\. Runbook: (?P<page>docs/runbooks/[\w-]+\.md)"
 )
+
+
+@pytest.fixture(scope="session", params=STAGES)
+def assembly(request: pytest.FixtureRequest, synthesized: Callable[[str], Assembly]) -> Assembly:
+    return synthesized(request.param)
 
 
 def metric_alarms(assembly: Assembly) -> dict[str, Properties]:
@@ -154,6 +163,14 @@ def test_warnings_are_suppressed_while_a_critical_alarm_fires(assembly: Assembly
     assert assembly.resources[suppressor]["Properties"]["AlarmName"] == f"sluice-{assembly.stage}-critical"
     assert suppressed["warning"]["ActionsSuppressorWaitPeriod"] > 0
     assert suppressed["warning"]["ActionsSuppressorExtensionPeriod"] > 0
+
+
+def test_every_alarm_has_a_drill_or_a_reason_to_have_none(synthesized: Callable[[str], Assembly]) -> None:
+    drilled = {alarm for drill in DRILLS for alarm in drill.alarms}
+    assert set(every_alarm(synthesized("local"))) == drilled
+    # and of those that external executors bring, each once
+    more = [alarm for drill in EXECUTOR_DRILLS for alarm in drill.alarms] + list(NOT_RAISED)
+    assert sorted(more) == sorted(set(every_alarm(synthesized("longwork"))) - drilled)
 
 
 # --- how it is evaluated

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from infra.assemblies import Assembly, Properties, logical_id
 from infra.test_alarms import every_alarm, external, metric_alarms, notifies
-from infra.watched import CATALOGUE, fill, operands, renamings, widget_complaints, widget_uses
+from infra.watched import CATALOGUE, STAGES, fill, operands, renamings, widget_complaints, widget_uses
 from sluice_core import metrics
 from sluice_core.executors import EXTERNAL, LAMBDA, STEP_FUNCTIONS
 from sluice_core.metrics import NAMESPACE
@@ -42,6 +42,11 @@ OF_EXECUTORS = {
         *(metrics.COMPLETIONS_DROPPED, metrics.COMPLETIONS_RECONCILED),
     )
 }
+
+
+@pytest.fixture(scope="session", params=STAGES)
+def assembly(request: pytest.FixtureRequest, synthesized: Callable[[str], Assembly]) -> Assembly:
+    return synthesized(request.param)
 
 
 @dataclass(frozen=True)

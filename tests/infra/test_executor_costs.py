@@ -138,7 +138,12 @@ def test_what_runs_by_the_clock(synthesized: Callable[[str], Assembly]) -> None:
     looks = minutes * 2 * (a_million["lambdaRequests"] + a_million["traces"]) / 1e6
     polls = (minutes * 3 * 5 + minutes * executors) * a_million["sqsRequests"] / 1e6
 
-    assert f"By the clock, about {waits + slots + looks + polls:.1f}0" in SAID
+    by_the_clock = waits + slots + looks + polls
+    assert f"By the clock, about {by_the_clock:.1f}0" in SAID
+
+    # and docs/costs.md has what that comes to with the rest
+    by_the_month = number(table(PAGE, "what | how many")["total"][-1])
+    assert f"costs about {by_the_month + by_the_clock:.0f} more" in (ROOT / "docs" / "costs.md").read_text()
 
 
 def test_the_page_names_where_the_prices_are_from() -> None:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 import sluice_handlers
 from infra.assemblies import Assembly, Properties, listed, logical_id
-from infra.watched import resolved
+from infra.watched import STAGES, resolved
 from sluice_harness.description import ROOT
 from sluice_infra.stages import stage_config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.xdist_group("infra")
 
@@ -24,6 +24,12 @@ QUERIES = sorted((ROOT / "dashboards" / "queries").glob("*.query"))
 OF_THIS_ACCOUNT = {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
 USE_OF_A_KEY = re.compile(r"kms:(Decrypt|Encrypt|GenerateDataKey|ReEncrypt|CreateGrant|\w*\*)")
 CLOUDWATCH = {"Service": "cloudwatch.amazonaws.com"}
+
+
+@pytest.fixture(scope="session", params=STAGES)
+def assembly(request: pytest.FixtureRequest, synthesized: Callable[[str], Assembly]) -> Assembly:
+    return synthesized(request.param)
+
 
 # --- the topic and its key
 

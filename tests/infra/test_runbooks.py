@@ -253,6 +253,20 @@ def test_the_shell_forgets_a_local_stage(tmp_path: Path) -> None:
     assert said_by(f". {SHELL} local; . {SHELL} me; env | grep ^AWS_", tmp_path) == "AWS_PAGER="
 
 
+def test_the_shell_tells_the_depth_of_every_queue_that_the_stage_has(tmp_path: Path) -> None:
+    # given a stack with the queues of one executor, of which each says by its address how deep it is
+    aws = r"""aws() { case $* in
+      *describe-stacks*) printf 'RequestQueueUrl\tat/3\nEcsQueueUrl\tat/5\nEcsDlqUrl\tat/7\n' ;;
+      *) while [ "$1" != --queue-url ]; do shift; done; echo "$2" ;;
+    esac; }"""
+    told = said_by(f". {SHELL} me; {aws}; depth", tmp_path)
+    assert [line.split() for line in told.splitlines()] == [
+        ["RequestQueueUrl", "at/3"],
+        ["EcsQueueUrl", "at/5"],
+        ["EcsDlqUrl", "at/7"],
+    ]
+
+
 def said_by(script: str, folder: Path, **environment: str) -> str:
     """What a shell says whose only AWS settings are these."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Path = tuple[str | int, ...]
 
+# Without external executors, with and without releases' alarms, and with all executors.
+STAGES = ("dev", "prod", "longwork")
 CATALOGUE = {one.name: one for one in vars(metrics).values() if isinstance(one, Metric)}
 _KINDS = {Unit.COUNT: Kind.COUNT, Unit.MILLISECONDS: Kind.TIME, Unit.BYTES: Kind.SIZE}
 # Counts of what there is, and not of what happens.

@@ -66,8 +66,16 @@ def reconcile(stage: RunningStage) -> None:
 
 def rows_of(stage: RunningStage, owner: str) -> dict[str, dict[str, Any]]:
     """Return the rows of an owner's jobs by job id."""
-    rows = {row["jobKey"]["S"]: row for row in stage.rows()}
-    return {key.partition("#")[2]: row for key, row in rows.items() if key.startswith(f"{owner}#")}
+    pages = (
+        stage.client("dynamodb")
+        .get_paginator("scan")
+        .paginate(
+            TableName=stage.description.jobTable,
+            FilterExpression="begins_with(jobKey, :owner)",
+            ExpressionAttributeValues={":owner": {"S": f"{owner}#"}},
+        )
+    )
+    return {row["jobKey"]["S"].partition("#")[2]: row for page in pages for row in page["Items"]}
 
 
 def total(stage: RunningStage, metric: str, statistic: str = "Sum", **others: str) -> float:

@@ -1,4 +1,4 @@
-"""A short form of ``nox -s drill``: two alarms fire, tell somebody and stop, and healthy load fires none."""
+"""A short form of ``nox -s drill``: alarms fire, tell somebody and stop, and healthy load fires none."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import pytest
 from sluice_harness.description import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-pytestmark = [pytest.mark.xdist_group("drill"), pytest.mark.usefixtures("assembly")]
+pytestmark = pytest.mark.xdist_group("drill")
 
 NAME = f"test-drill-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}-{os.getpid()}"
 
@@ -27,20 +28,35 @@ def folder() -> Iterator[str]:
     (ROOT / "build" / "logs" / f"{NAME}.log").unlink(missing_ok=True)
 
 
-def test_alarms_fire_tell_somebody_and_stop(folder: str) -> None:
-    # When two drills are run, of a client's fault and of ours
-    command = [sys.executable, "-m", "sluice_harness.drill", "--name", folder, "--healthy", "10"]
+@pytest.mark.parametrize(
+    ("stage", "drills", "expected"),
+    [
+        # Of a client's fault and of ours.
+        (
+            "local",
+            ("hostile-client", "throttled-table"),
+            {"api-4xx", "warning", "table-read-throttles", "table-write-throttles"},
+        ),
+        ("longwork", ("foreign-workflows",), {"completions-dropped"}),
+    ],
+)
+def test_alarms_fire_tell_somebody_and_stop(
+    assemblies: Callable[[str], Path], folder: str, stage: str, drills: tuple[str, ...], expected: set[str]
+) -> None:
+    # When some drills are run
+    assemblies(stage)
+    command = [sys.executable, "-m", "sluice_harness.drill", "--stage", stage, "--name", folder, "--healthy", "10"]
     # Slower than the session: the other tests' work on the same cores is no fault of this stage.
     command += ["--speed", "20"]
-    command += ["--only", "hostile-client", "--only", "throttled-table"]
+    command += [part for drill in drills for part in ("--only", drill)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False, cwd=ROOT)
 
-    # Then both were as they should be
+    # Then they were as they should be
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((ROOT / "build" / folder / "report.json").read_text())
     assert report["faults"] == []
     alarms = report["alarms"]
-    assert alarms.keys() == {"api-4xx", "warning", "table-read-throttles", "table-write-throttles"}
+    assert alarms.keys() == expected
     for name, seen in alarms.items():
         assert seen["fired"], name
         assert seen["notified"], name

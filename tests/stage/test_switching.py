@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sluice_core.weather import WeatherReport
-from sluice_harness import live_functions
+from sluice_harness import cdk_cli, live_functions
+from sluice_harness.local_stage import engine_environment
+from stage import moved_stage
 from stage.containers import left_over
 from stage.executions import full, rows_of, settings
 from stage.running import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from stage.running import Person, RunningStage
 
@@ -35,8 +41,8 @@ EXECUTORS = {
 }
 FIRST = "stepfunctions"
 # Each has so many jobs at least before the next has its turn.
-ENOUGH = 3
-EVERY_S = 0.4
+ENOUGH = 2
+EVERY_S = 0.8
 
 
 @dataclass(frozen=True)
@@ -51,29 +57,34 @@ class Switched:
 
 @pytest.fixture(scope="module")
 def switched(longwork: RunningStage) -> Switched:
-    """Submit all the while, and switch; the first executor's jobs wait for slots until all others have had theirs."""
-    person, processor, lambda_ = (
-        longwork.newcomer("switching"),
-        longwork.description.functions.processor,
-        longwork.client("lambda"),
-    )
+    """Submit all the while, and change the processor's setting, each time to the next executor and then back."""
+    processor, lambda_ = longwork.description.functions.processor, longwork.client("lambda")
     usual = settings(longwork, processor)
+    with switching(longwork, "switching") as (owner, accepted), live_functions.with_variables(lambda_, processor):
+        for executor in [one for one in EXECUTORS if one != FIRST]:
+            setting = re.sub(rf"{JOB_TYPE}=\w+", f"{JOB_TYPE}={executor}", usual["EXECUTORS"])
+            variables = {**usual, "EXECUTORS": setting}
+            live_functions.release(lambda_, processor, Environment={"Variables": variables})
+            until_enough(longwork, owner, executor)
+    return ended(longwork, owner, accepted)
 
-    def has_enough(executor: str) -> bool:
-        return Counter(row["executor"]["S"] for row in rows_of(longwork, person.sub).values())[executor] >= ENOUGH
 
-    with full(longwork, FIRST), submitting(person) as accepted:
-        until(lambda: has_enough(FIRST), f"{ENOUGH} jobs of {FIRST}")
-        with live_functions.with_variables(lambda_, processor):
-            for executor in list(EXECUTORS)[1:]:
-                setting = re.sub(rf"{JOB_TYPE}=\w+", f"{JOB_TYPE}={executor}", usual["EXECUTORS"])
-                live_functions.release(
-                    lambda_, processor, Environment={"Variables": {**usual, "EXECUTORS": setting}}
-                )
-                until(lambda executor=executor: has_enough(executor), f"{ENOUGH} jobs of {executor}")
-    until(lambda: have_ended(longwork, person.sub, len(accepted)), "all have ended", 180)
-    until(lambda: left_over(longwork, EXECUTORS.keys() - {"lambda"}) == {}, "nothing is left over")
-    return Switched(longwork, person.sub, accepted, rows_of(longwork, person.sub))
+@contextlib.contextmanager
+def switching(stage: RunningStage, username: str) -> Iterator[tuple[str, list[str]]]:
+    """Submit all the while; the first executor's jobs wait for slots until the others have had their turns."""
+    person = stage.newcomer(username)
+    with full(stage, FIRST), submitting(person) as accepted:
+        until_enough(stage, person.sub, FIRST)
+        yield person.sub, accepted
+
+
+def until_enough(stage: RunningStage, owner: str, executor: str) -> None:
+    """Wait until some jobs are on record as an executor's."""
+
+    def on_record() -> int:
+        return Counter(row["executor"]["S"] for row in rows_of(stage, owner).values())[executor]
+
+    until(lambda: on_record() >= ENOUGH, f"{ENOUGH} jobs of {executor} are on record")
 
 
 @contextlib.contextmanager
@@ -95,11 +106,22 @@ def submitting(person: Person) -> Iterator[list[str]]:
             client.result()
 
 
-def have_ended(stage: RunningStage, owner: str, number: int) -> bool:
-    return sum("endedAt" in row for row in rows_of(stage, owner).values()) == number
+def ended(stage: RunningStage, owner: str, accepted: list[str]) -> Switched:
+    """Wait until all is over."""
+
+    def have_ended() -> bool:
+        return sum("endedAt" in row for row in rows_of(stage, owner).values()) == len(accepted)
+
+    until(have_ended, "all have ended", 180)
+    until(lambda: left_over(stage, EXECUTORS.keys() - {"lambda"}) == {}, "nothing is left over")
+    return Switched(stage, owner, accepted, rows_of(stage, owner))
 
 
 def test_every_job_that_was_accepted_ran_once(switched: Switched) -> None:
+    assert_each_ran_once(switched)
+
+
+def assert_each_ran_once(switched: Switched) -> None:
     # Given all that was accepted, then it is on record, and completed in its one attempt
     assert switched.rows.keys() == {*switched.accepted}
     ends = Counter((row["status"]["S"], row["attempts"]["N"]) for row in switched.rows.values())
@@ -116,14 +138,40 @@ def test_every_job_that_was_accepted_ran_once(switched: Switched) -> None:
 
 
 def test_each_row_says_which_executor_ran_it(switched: Switched) -> None:
-    # Given the jobs in the order of their submission
-    rows = sorted(switched.rows.values(), key=lambda row: int(row["submittedAt"]["N"]))
-
-    # Then the executors come in the order in which they had the job type
-    assert list(dict.fromkeys(row["executor"]["S"] for row in rows)) == list(EXECUTORS)
+    # The executors come in the order in which they had the job type
+    assert in_order(switched) == list(EXECUTORS)
 
     # And each row has its executor's handle, and as many starts as that one makes
-    for row in rows:
+    for row in switched.rows.values():
         handle, starts = EXECUTORS[row["executor"]["S"]]
         assert re.fullmatch(handle, row["handle"]["S"]), row["handle"]
         assert row["starts"]["N"] == starts
+
+
+def in_order(switched: Switched) -> list[str]:
+    """The executors in the order in which they had their first jobs."""
+    rows = sorted(switched.rows.values(), key=lambda row: int(row["submittedAt"]["N"]))
+    return list(dict.fromkeys(row["executor"]["S"] for row in rows))
+
+
+def test_a_release_loses_none_either(
+    longwork: RunningStage, assemblies: Callable[[str], Path], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if not request.config.getoption("--full"):
+        pytest.skip("another synthesis and two deployments: with --full")
+    # Given a release by which another executor has the job type, and the first one drains
+    command = [sys.executable, moved_stage.__file__, str(tmp_path / "moved"), JOB_TYPE, "ecs"]
+    node = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(command, env={**os.environ, "PATH": node, "CDK_VALIDATION": "false"}, check=True)
+    environment = engine_environment(longwork.local.endpoint_url)
+
+    # When it is deployed while jobs wait for the first executor, and then what was there before
+    with switching(longwork, "releasing") as (owner, accepted):
+        cdk_cli.deploy(tmp_path / "moved", environment)
+        until_enough(longwork, owner, "ecs")
+        cdk_cli.deploy(assemblies("longwork"), environment)
+
+    # Then all that was accepted ran once, where it was to run
+    released = ended(longwork, owner, accepted)
+    assert_each_ran_once(released)
+    assert in_order(released) == [FIRST, "ecs"]

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from sluice_core import clients
 from sluice_core.batch_jobs import BatchExecutor, read_event
 from sluice_core.executors import BATCH, CANCELLED, ExecutionState, Refused, Retry, Started
-from sluice_core.external import NOT_STARTED
+from sluice_core.failures import NOT_STARTED
 from unit.executor_calls import (
     SUBMISSION,
     VARIABLES,

@@ -7,7 +7,7 @@ import pytest
 from botocore.exceptions import ClientError
 from sluice_core.ecs_tasks import EcsExecutor, read_event
 from sluice_core.executors import CANCELLED, ECS, ExecutionState, Refused, Retry, Started
-from sluice_core.external import NOT_STARTED
+from sluice_core.failures import NOT_STARTED
 from unit.executor_calls import (
     SUBMISSION,
     VARIABLES,

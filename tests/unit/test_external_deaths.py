@@ -8,7 +8,7 @@ import pytest
 from sluice_core.jobs import JobStatus
 from unit.lambda_events import job
 from unit.state_changes import output
-from unit.wire_faults import Death, Fault
+from unit.wire_faults import Death
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ def deaths(external: ExternalStage, live: Callable[[Submission], Life]) -> Itera
     for number in range(100):
         mine = job(f"job-{number}", n=number)
         life = live(mine)
-        external.wire.strike_call(Fault.DEATH, number)
+        external.wire.die_in_call(number)
         try:
             life()
             has_died = False

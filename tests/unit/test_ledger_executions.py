@@ -32,6 +32,7 @@ _SETTINGS = settings(
     suppress_health_check=list(HealthCheck),
 )
 import os
+
 from hypothesis import Phase
 
 if os.environ.get("HUNT"):

@@ -42,7 +42,6 @@ MAY_SAY = {
 }
 # Of EMF documents: a dimension or two, and the metrics by name.
 DIMENSIONS = ({"Stage"}, {"Stage", "JobType"}, {"Stage", "Executor"})
-FAULTS = [one for one in Fault if one is not Fault.DEATH]
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +69,7 @@ def api(function: ModuleType, job_id: str | None, **request: Any) -> None:
     function.handler(event, None)
 
 
-@pytest.mark.parametrize("fault", [None, *FAULTS])
+@pytest.mark.parametrize("fault", [None, *Fault])
 def test_of_the_processor(processor: ModuleType, ledger: JobLedger, wire: Wire, *, fault: Fault | None) -> None:
     # Given requests of every kind, and calls that fail in every way
     ledger.record([job("known", secret=SECRET)])

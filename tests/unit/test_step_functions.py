@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 from sluice_core.executors import CANCELLED, STEP_FUNCTIONS, ExecutionState, Refused, Retry, Started
-from sluice_core.external import NOT_STARTED
+from sluice_core.failures import NOT_STARTED
 from sluice_core.jobs import JobError
 from sluice_core.step_functions import StepFunctionsExecutor, read_event
 from unit.executor_calls import (

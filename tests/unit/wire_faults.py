@@ -40,7 +40,6 @@ class Fault(enum.Enum):
     LOST_ANSWER = enum.auto()  # though it was acted upon
     DENIED = enum.auto()
     REPEATED = enum.auto()  # the first answer was lost, and the SDK has sent it again
-    DEATH = enum.auto()  # of the process, before it was acted upon
 
 
 TRANSIENT = [Fault.THROTTLED, Fault.SERVER_ERROR, Fault.NO_ANSWER, Fault.LOST_ANSWER]
@@ -70,7 +69,7 @@ class Call:
 
 @dataclass
 class _Order:
-    fault: Fault | Mapping[str, Any]
+    fault: Fault | Mapping[str, Any] | type[Death]
     operation: str
     strikes: Callable[[Call], bool]
     times: int
@@ -102,10 +101,10 @@ class Wire:
         """Let a fault strike the ledger's next batches of a change."""
         self._orders.append(_Order(fault, _BATCH, lambda call: call.is_change(change), times))
 
-    def strike_call(self, fault: Fault, number: int) -> None:
-        """Let a fault strike the call of this number from now on, whichever it is; the first is 0."""
+    def die_in_call(self, number: int) -> None:
+        """Let the process die before the call of this number from now on, whichever it is; the first is 0."""
         that = len(self.calls) + number
-        self._orders.insert(0, _Order(fault, "", lambda _: len(self.calls) == that + 1, 1))
+        self._orders.insert(0, _Order(Death, "", lambda _: len(self.calls) == that + 1, 1))
 
     def relent(self) -> None:
         """Let no fault strike any more."""
@@ -155,7 +154,7 @@ class Wire:
 
     def _refuse(self, context: Mapping[str, Any], **_: Any) -> Any:
         fault = context.get("fault")
-        if fault is Fault.DEATH:
+        if fault is Death:
             raise Death
         if fault is Fault.NO_ANSWER:
             raise ReadTimeoutError(endpoint_url="http://nowhere")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sluice_core import leases
+from sluice_core import failures, leases
 from sluice_core.external import TRY_AGAIN
 from sluice_core.jobs import JobError, JobKey
 from sluice_core.ledger import Attempt, Outcome
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 # The exit code of a container whose job has ended, or is not its own; the other is `external.TRY_AGAIN`.
 ENDED = 0
-TIMED_OUT = JobError("TIMED_OUT", "The work took longer than this type of job may; ask for less at a time.")
 
 # SIGKILL follows SIGTERM after 30 s (Amazon ECS, "stopTimeout"; AWS Batch, "Job timeouts"): time for the work to
 # stop by itself, and then for the ledger.
@@ -248,7 +247,7 @@ class ContainerRun:
 
     def _time_out(self) -> int:
         """Fail the job first: the work may not heed the event, and is then left to end with the process."""
-        code = self._fail(TIMED_OUT)
+        code = self._fail(failures.TIMED_OUT)
         self._stop_for_nothing()
         return code
 

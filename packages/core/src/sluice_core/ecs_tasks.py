@@ -15,7 +15,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sluice_core.executors import Execution, ExecutionState, Refused, Retry, Started
 from sluice_core.external import (
     CONTAINER,
-    NOT_STARTED,
     TRY_AGAIN,
     error_code,
     failed_start,
@@ -24,6 +23,7 @@ from sluice_core.external import (
     read_environment,
     stopped_for,
 )
+from sluice_core.failures import NOT_STARTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

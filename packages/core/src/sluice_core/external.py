@@ -8,7 +8,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from sluice_core.clients import is_transient
 from sluice_core.executors import TIMED_OUT, ExecutionState, Refused, Retry
-from sluice_core.jobs import JobError, JobKey
+from sluice_core.failures import NOT_STARTED
+from sluice_core.jobs import JobKey
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 CONTAINER = "job"
 # The exit code by which `run_job` asks for another try: EX_TEMPFAIL of sysexits.h.
 TRY_AGAIN = 75
-NOT_STARTED = JobError("NOT_STARTED", "The work could not be started; submit it again later.")
 
 _OWNER, _JOB_ID, _START_TOKEN = "SLUICE_OWNER", "SLUICE_JOB_ID", "SLUICE_START_TOKEN"
 _AT_ONCE = 100

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 from sluice_core import clients, metrics
 from sluice_core.executors import Started
+from sluice_core.failures import RETRIES_EXHAUSTED
 from sluice_core.jobs import JobError
 from sluice_core.ledger import Attempt, JobLedger, Outcome
 from sluice_core.requests import MalformedMessage
@@ -42,7 +43,6 @@ _RESERVE_RUNS = 1.5
 _SETTLE_EVERY_S = 1.0
 # Whoever meets another's lease comes back this much after its end, and not all at the same time.
 _AFTER_LEASE_S = (1, 5)
-_EXHAUSTED = JobError("RETRIES_EXHAUSTED", "No attempt could finish the work; submit it again later.")
 
 _workloads = load_workloads(os.environ["WORKLOADS"])
 _ledger = JobLedger(clients.dynamodb(), os.environ["JOB_TABLE"], retention_s=int(os.environ["RETENTION_SECONDS"]))
@@ -216,7 +216,7 @@ class _BatchRun:
     def _retry_or_fail(self, task: _Task, error: str) -> None:
         key = task.attempt.key
         if self._batch.is_last_receive(key):
-            self._failed.append((task, _EXHAUSTED, error))
+            self._failed.append((task, RETRIES_EXHAUSTED, error))
         else:
             self._report("attempt failed", task, is_bad=True, error=error)
             self._released.append(task)
@@ -237,7 +237,7 @@ class _BatchRun:
         with self._call([task for task, *_ in self._failed], "DynamoDB", "BatchExecuteStatement"):
             writes = _ledger.fail(failed, now)
         for (task, error, met), write in zip(self._failed, writes, strict=True):
-            if error is _EXHAUSTED and write.outcome is not Outcome.REFUSED:
+            if error is RETRIES_EXHAUSTED and write.outcome is not Outcome.REFUSED:
                 self._batch.retry([task.attempt.key])  # into the dead-letter queue, for an operator to look at
             if self._is_written(task, write):
                 self._report_failed(task, error, met, now)

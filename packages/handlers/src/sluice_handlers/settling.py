@@ -15,9 +15,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from sluice_core import clients, metrics
+from sluice_core import clients, failures, metrics
 from sluice_core.executors import MAX_STARTS, STEP_FUNCTIONS, ExecutionState, Started
-from sluice_core.jobs import JobError, JobStatus
+from sluice_core.jobs import JobStatus
 from sluice_core.ledger import Attempt, Outcome, Start
 
 from sluice_handlers.telemetry import logger, report
@@ -33,14 +33,10 @@ if TYPE_CHECKING:
     from sluice_handlers.lanes import Stage
     from sluice_handlers.telemetry import Measurements
 
-_EXHAUSTED = JobError("RETRIES_EXHAUSTED", "No attempt could finish the work; submit it again later.")
-_TIMED_OUT = JobError("TIMED_OUT", "The work took longer than this type of job may; ask for less at a time.")
-_STOPPED = JobError("STOPPED", "An operator stopped the work; submit it again later.")
-_LOST = JobError("WORKER_LOST", "No worker lived to finish the work; submit it again later.")
 _ERRORS = {
-    ExecutionState.FAILED: _EXHAUSTED,
-    ExecutionState.TIMED_OUT: _TIMED_OUT,
-    ExecutionState.STOPPED: _STOPPED,
+    ExecutionState.FAILED: failures.RETRIES_EXHAUSTED,
+    ExecutionState.TIMED_OUT: failures.TIMED_OUT,
+    ExecutionState.STOPPED: failures.STOPPED,
 }
 _OUTCOMES = {JobStatus.COMPLETED: "completed", JobStatus.FAILED: "failed", JobStatus.CANCELLED: "closed"}
 # Full jitter before another start: anything up to 4, 8, 16 and 32 s (Amazon Builders' Library, "Timeouts, retries,
@@ -158,7 +154,9 @@ class Settler:
         if execution.state is ExecutionState.SUCCEEDED and execution.result is not None:
             [write] = self._stage.ledger.complete([(attempt, execution.result)], now)
             return write
-        error = execution.error or (_EXHAUSTED if execution.gave_up else _ERRORS.get(execution.state, _LOST))
+        error = execution.error or _ERRORS.get(execution.state, failures.WORKER_LOST)
+        if execution.gave_up and execution.error is None:
+            error = failures.RETRIES_EXHAUSTED
         if row.status is JobStatus.RUNNING and row.attempt == attempt.token:  # a workflow is its own attempt
             [write] = self._stage.ledger.fail([(attempt, error)], now)
         else:

@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sluice_core import clients, metrics
 from sluice_core.dead_letters import DeadLetterQueue
 from sluice_core.executors import EXTERNAL
-from sluice_core.jobs import JobError
+from sluice_core.failures import NOT_PROCESSED, WORKER_LOST
 from sluice_core.ledger import JobLedger
 from sluice_core.requests import InvalidRequest, MalformedMessage, SubmissionParser
 from sluice_core.results import ResultWriter
@@ -35,15 +35,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sluice_core.dead_letters import DeadLetter
-    from sluice_core.jobs import Job, JobKey, Submission
+    from sluice_core.jobs import Job, JobError, JobKey, Submission
 
     from sluice_handlers.heartbeat import LambdaContext
 
 _BATCH = 25
 # Time to end the last batch and to show what was read again.
 _RESERVE_MS = 15_000
-_NOT_PROCESSED = JobError("NOT_PROCESSED", "The request could not be processed; submit it again.")
-_WORKER_LOST = JobError("WORKER_LOST", "No worker lived to finish the work; submit it again later.")
 
 _parser = SubmissionParser(load_workloads(os.environ["WORKLOADS"]))
 _ledger = JobLedger(clients.dynamodb(), os.environ["JOB_TABLE"], retention_s=int(os.environ["RETENTION_SECONDS"]))
@@ -59,8 +57,8 @@ _work = [
 
 def handler(_event: object, context: LambdaContext) -> dict[str, int]:
     """Look through the dead-letter queues; return how many messages were read and how many jobs were ended."""
-    looks = [(queue, _read_work, _WORKER_LOST) for queue in _work]
-    looks.append((_requests, _read_request, _NOT_PROCESSED))
+    looks = [(queue, _read_work, WORKER_LOST) for queue in _work]
+    looks.append((_requests, _read_request, NOT_PROCESSED))
     with Measurements() as measured:
         sweep = _Sweep(measured)
         for done, (queue, read, error) in enumerate(looks):
@@ -95,7 +93,7 @@ class _Sweep:
         rows = _ledger.get_many(by_key)
         now = time.time_ns() // 1_000_000
         for key, job in by_key.items():
-            if key not in rows and error is _NOT_PROCESSED and _ledger.record_failed(job, error, now).is_written:
+            if key not in rows and error is NOT_PROCESSED and _ledger.record_failed(job, error, now).is_written:
                 self._measured.add(metrics.SUBMISSIONS_RECORDED, job_type=job.job_type)
                 self._report(job, error)
         still_open = [

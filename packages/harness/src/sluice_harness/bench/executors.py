@@ -6,6 +6,7 @@ Lambda polls two queues, the requests' and the completions'; the starter receive
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING
 
@@ -20,15 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from sluice_harness.bench.site import BenchSite
+    from sluice_harness.bench.tap import Tap
     from sluice_harness.bench.wire import Use
 
 JOBS = 60
 # Of the stage ``longwork``.
 JOB_TYPES: Mapping[str, str] = {STEP_FUNCTIONS: "weather-workflow", BATCH: "weather-batch", ECS: "weather-task"}
-_TAPPED = ("processor", "starter", "completion", "event-publisher")
+_TAPPED = ("processor", "starter", "completion", "workflow-step", "event-publisher")
 _CONSUMERS = ("processor", "completion")
 # `sluice_core.container_run`: its input, its claim, its result and its end. Its lease it renews besides.
-CONTAINER_CALLS: Mapping[str, float] = {"s3 GET": 1.0, "s3 PUT": 1.0, "dynamodb BatchExecuteStatement": 2.0}
+CONTAINER_CALLS: Mapping[str, int] = {"s3 GET": 1, "s3 PUT": 1, "dynamodb BatchExecuteStatement": 2}
 _POLL_S, _PATIENCE_S = 0.25, 900.0
 
 
@@ -45,27 +47,25 @@ def measure(
         Not all jobs ended in time.
 
     """
-    for executor in EXTERNAL:
-        progress(f"{executor}: {jobs} jobs")
-        yield executor, _measure(site, executor, jobs)
+    with tapped(site, *(site.functions[name] for name in _TAPPED)) as tap:
+        for executor in EXTERNAL:
+            progress(f"{executor}: {jobs} jobs")
+            yield executor, _measure(site, executor, jobs, tap)
 
 
-def _measure(site: BenchSite, executor: str, jobs: int) -> Use:
-    is_workflow = executor == STEP_FUNCTIONS
-    names = [*_TAPPED, *(["workflow-step"] if is_workflow else [])]
-    body = f'{{"jobType": "{JOB_TYPES[executor]}"}}'.encode()
-    with tapped(site, *(site.functions[name] for name in names)) as tap:
-        site.set_mappings("processor", enabled=False)
-        before, since_ms = site.counters(), now_ms()
-        post_many(site.description.apiUrl, site.token, body, jobs)
-        site.set_mappings("processor", enabled=True)
-        _settle(site, before, jobs)
-        site.settle(jobs, before)
-        counted = {name: value - before[name] for name, value in site.counters().items()}
-        logged, calls = log_bytes(site, since_ms, jobs), tap.counts()
-    for name, each in ({} if is_workflow else CONTAINER_CALLS).items():
-        calls[name] += round(each * jobs)
-    return use(counted, calls, logged, jobs, consumers=_CONSUMERS)
+def _measure(site: BenchSite, executor: str, jobs: int, tap: Tap) -> Use:
+    body = json.dumps({"jobType": JOB_TYPES[executor]}).encode()
+    site.set_mappings("processor", enabled=False)
+    before, called, since_ms = site.counters(), tap.counts(), now_ms()
+    post_many(site.description.apiUrl, site.token, body, jobs)
+    site.set_mappings("processor", enabled=True)
+    _settle(site, before, jobs)
+    site.settle(jobs, before)
+    counted = {name: value - before[name] for name, value in site.counters().items()}
+    calls = tap.counts() - called
+    if executor != STEP_FUNCTIONS:
+        calls.update({name: each * jobs for name, each in CONTAINER_CALLS.items()})
+    return use(counted, calls, log_bytes(site, since_ms, jobs), jobs, consumers=_CONSUMERS)
 
 
 def _settle(site: BenchSite, before: Mapping[str, float], jobs: int) -> None:

@@ -194,8 +194,9 @@ def _parts() -> dict[str, Schema]:
         ),
         "JobError": _closed(
             {"code": {"type": "string", "pattern": "^[A-Z][A-Z0-9_]*$"}, "message": words},
-            description="Why the job failed. INVALID_REQUEST and a job type's own codes say that it cannot "
-            "succeed as it is; RETRIES_EXHAUSTED, WORKER_LOST and NOT_PROCESSED that it may, submitted again.",
+            description="Why the job failed. INVALID_REQUEST, TIMED_OUT and a job type's own codes say that it "
+            "cannot succeed as it is; RETRIES_EXHAUSTED, WORKER_LOST, STOPPED, NOT_STARTED and NOT_PROCESSED that "
+            "it may, submitted again.",
         ),
         "Conflict": _closed(
             {
