@@ -202,7 +202,9 @@ def audit(session: nox.Session) -> None:
     _install(session)
     # Strict: what could not be looked up counts as a finding, not as clean.
     look_up = [*_PIP_AUDIT, "--strict", "--disable-pip", "--require-hashes", "--progress-spinner", "off"]
-    locks = [part for lock in ("lambda", "container", "dev") for part in ("--requirement", f"requirements/{lock}.txt")]
+    locks = [
+        part for lock in ("lambda", "container", "dev") for part in ("--requirement", f"requirements/{lock}.txt")
+    ]
     session.run(_UV, *look_up, *locks, external=True)
     for package in ("infra", "harness"):
         with session.chdir(f"packages/{package}"):

@@ -65,11 +65,12 @@ _LONGEST_FIRST = (
     "loadtest-session",
     "backlog",
     "infra",
+    "longwork",
+    "drill",
     "chaos",
     "deploy",
-    "package",
     "changes",
-    "drill",
+    "package",
     "following",
 )
 

@@ -22,6 +22,7 @@ from sluice_harness.ops.__main__ import main as sluice_ops
 from sluice_infra import stages
 from sluice_infra.alarm_specs import AlarmSpec
 from sluice_infra.alarms import alarm_specs, composite_specs
+from sluice_infra.executor_settings import Containers
 from sluice_infra.stage_access import may_have_users
 from unit.sessions import ACTIONS
 
@@ -119,9 +120,14 @@ def test_the_index_says_of_each_alarm_what_the_template_says(prod: Assembly) -> 
 def specs_with_executors() -> list[AlarmSpec | CompositeSpec]:
     """The alarms of prod, if it had every executor."""
     every = stages.stage_config("longwork")
-    containers = stages.Containers(image=every.batch.image)
-    settings = {"workloads": every.workloads, "executors": every.executors, "batch": containers, "ecs": containers}
-    config = replace(stages.stage_config("prod"), **settings)
+    containers = Containers(image=every.batch.image)
+    config = replace(
+        stages.stage_config("prod"),
+        workloads=every.workloads,
+        executors=every.executors,
+        batch=containers,
+        ecs=containers,
+    )
     return [*alarm_specs(config), *composite_specs(config)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import signal
 from collections import Counter
@@ -61,7 +62,8 @@ def proof(longwork: RunningStage, request: pytest.FixtureRequest) -> Proof:
     with Killer(longwork, SEED, share=0.5, most=STRUCK_STARTS, within_s=2.0, when_dead=bury) as killer:
         job_ids = [_submit(person, one) for one in range(number)]
         until(have_ended, "all jobs have ended", 1_800 if is_full else 240)
-        until(lambda: left_over(longwork, EXECUTORS.values()) == {}, "nothing is left over", 120)
+        with contextlib.suppress(TimeoutError):  # what is left then is for a test to say
+            until(lambda: left_over(longwork, EXECUTORS.values()) == {}, "nothing is left over", 120)
     print(f"seed {SEED}: {number} jobs; {killer.report()}")
     return Proof(longwork, person.sub, job_ids, killer, rows_of(longwork, person.sub), before)
 

@@ -18,7 +18,6 @@ import pytest
 from sluice_core.weather import WeatherReport
 from sluice_harness import cdk_cli, live_functions
 from sluice_harness.local_stage import engine_environment
-from stage import moved_stage
 from stage.containers import left_over
 from stage.executions import full, rows_of, settings
 from stage.running import until
@@ -40,6 +39,8 @@ EXECUTORS = {
     "batch": (r"[0-9a-f-]{36}", "1"),
 }
 FIRST = "stepfunctions"
+# Synthesizes a release by which another executor has the job type.
+RELEASE = Path(__file__).with_name("moved_stage.py")
 # Each has so many jobs at least before the next has its turn.
 ENOUGH = 2
 EVERY_S = 0.8
@@ -160,7 +161,7 @@ def test_a_release_loses_none_either(
     if not request.config.getoption("--full"):
         pytest.skip("another synthesis and two deployments: with --full")
     # Given a release by which another executor has the job type, and the first one drains
-    command = [sys.executable, moved_stage.__file__, str(tmp_path / "moved"), JOB_TYPE, "ecs"]
+    command = [sys.executable, str(RELEASE), str(tmp_path / "moved"), JOB_TYPE, "ecs"]
     node = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(command, env={**os.environ, "PATH": node, "CDK_VALIDATION": "false"}, check=True)
     environment = engine_environment(longwork.local.endpoint_url)

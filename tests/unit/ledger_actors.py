@@ -103,6 +103,7 @@ class Actors:
             self.slots.free(name, self.slots.held(name))
         objects: Any = Objects(self.line)
         queues: Any = self.queues
+        services: Any = self.services
         self._stage = Stage(
             ledger=self.ledger,
             slots=self.slots,
@@ -113,7 +114,7 @@ class Actors:
             max_receives=5,
             lanes={
                 name: Lane(service, WorkQueueExecutor(queues, name), name, cap, TIMEOUT_S)
-                for name, service in self.services.items()
+                for name, service in services.items()
             },
         )
         functions: Any = self._functions
@@ -209,9 +210,9 @@ class Actors:
         settler.free_slots()
         if self.line.has_struck:
             return
-        if settlement is Settlement.AGAIN:
+        if settlement is Settlement.AGAIN and execution.is_complete:
             raise Broken("what befalls nobody needs no second look", execution, self.models[execution.key].job)
-        is_over = settlement not in (Settlement.LEFT, Settlement.NOT_ITS_OWN)
+        is_over = settlement in (Settlement.CLOSED, Settlement.KNOWN, Settlement.DROPPED)
         if is_over and execution.start_token in self.slots.held(executor):
             raise Broken("what is settled holds no slot", execution, settlement)
 

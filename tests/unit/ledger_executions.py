@@ -162,7 +162,7 @@ class ExecutionMachine(Actors, RuleBasedStateMachine):
 
     def things_take_their_course(self, picks: list[int]) -> None:
         """What is to come next of a job does."""
-        [key] = picked(list(self.models), picks[0]) or [None]
+        key = next(iter(picked(list(self.models), picks[0])), None)
         job = self.models[key].job if key else None
         running = [(service, one) for service, one in self.running() if one.execution.key == key]
         if job is None or not (job.status.is_open or job.executing):
@@ -214,7 +214,11 @@ class ExecutionMachine(Actors, RuleBasedStateMachine):
         is_given_up = job.error is not None and job.error.code in ("WORKER_LOST", "RETRIES_EXHAUSTED")
         if is_given_up and job.executor == BATCH and job.starts < MAX_STARTS:
             raise Broken("a job is given up once it was started so often", job)
-        made = [one.execution.start_token for service in self.services.values() for one in service.running]
+        executions = [one.execution for service in self.services.values() for one in service.running]
+        succeeded = [one for one in executions if one.result and one.start_token == job.start_token]
+        if is_given_up and succeeded:
+            raise Broken("what succeeded is not given up", job, succeeded)
+        made = [one.start_token for one in executions]
         if not self._is_crowded and len(made) > len(set(made)):
             raise Broken("of a start there is one execution, unless two make it at once", made)
 

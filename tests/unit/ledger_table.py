@@ -52,7 +52,8 @@ class EngineInProcess:
         code = answer["__type"].rpartition("#")[2]
         error = {"Error": {"Code": code, "Message": answer.get("message", "")}, **answer}
         kind = getattr(self.exceptions, code, ClientError)
-        raise kind({**error, "ResponseMetadata": {"HTTPStatusCode": status}}, operation)
+        response: Any = {**error, "ResponseMetadata": {"HTTPStatusCode": status}}
+        raise kind(response, operation)
 
 
 class _Paginator:
@@ -69,7 +70,7 @@ def table_like(engine: EngineInProcess, client: DynamoDBClient, name: str) -> No
     """Make a table of this process as one of the engine's is declared."""
     declared = client.describe_table(TableName=name)["Table"]
     indexes = [
-        {part: index[part] for part in ("IndexName", "KeySchema", "Projection")}  # type: ignore[literal-required]
+        {part: index[part] for part in ("IndexName", "KeySchema", "Projection")}
         for index in declared.get("GlobalSecondaryIndexes", [])
     ]
     engine.create_table(

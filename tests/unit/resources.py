@@ -28,6 +28,18 @@ class WorkQueue:
     def arn(self) -> str:
         return f"arn:aws:sqs:us-east-1:000000000000:{self.url.rpartition('/')[2]}"
 
+    def let_send(self, service: str, source_arn: str) -> None:
+        """Let a service of AWS send messages in the name of one of its resources."""
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"Service": service},
+            "Action": "sqs:SendMessage",
+            "Resource": self.arn,
+            "Condition": {"ArnEquals": {"aws:SourceArn": source_arn}},
+        }
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        self.sqs.set_queue_attributes(QueueUrl=self.url, Attributes={"Policy": policy})
+
     def receive(self) -> list[dict[str, Any]]:
         """Take all messages there are."""
         messages: list[Any] = []

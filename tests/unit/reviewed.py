@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from sluice_core.jobs import Job, JobKey, JobStatus
 from sluice_harness.cloudwatch.definitions import Metric, read_alarm
 from sluice_harness.cloudwatch.statistics import Distribution
 from sluice_harness.description import Functions, Queue, Queues, StageDescription
+from sluice_harness.ops.executions import Standing
+from sluice_harness.ops.stage import Limits
 from sluice_harness.review.alarms import AlarmState, Drill, Transition
 from sluice_harness.review.collect import Observer
 from sluice_harness.review.logs import LogQuery, LogResult
@@ -244,6 +248,24 @@ def recorded() -> Recorded:
     return source
 
 
+def executing() -> list[Job]:
+    """Return two jobs that an executor has: of one there is a handle."""
+    since = 1_000 * START
+    begun = Job(
+        JobKey("owner", f"job-{HOSTILE}"),
+        HOSTILE,
+        JobStatus.RUNNING,
+        submitted_at=since,
+        digest="",
+        executor="ecs",
+        handle=f"task/{HOSTILE}",
+        starts=2,
+        executing="ecs",
+        executing_since=since,
+    )
+    return [begun, replace(begun, key=JobKey("owner", "put-off"), handle="")]
+
+
 class RecordedObserver(Observer):
     """An observer that asks nobody."""
 
@@ -260,6 +282,9 @@ class RecordedObserver(Observer):
 
     def alarms(self, _window: Window) -> list[AlarmState]:
         return states()
+
+    def standings(self) -> list[Standing]:
+        return [Standing("ecs", Limits(3, 3_600), waiting=7, in_flight=0, slots=2, executing=executing())]
 
     def sizes(self) -> dict[str, tuple[int, str]]:
         return {"fn-processor": (512, "arm64")}

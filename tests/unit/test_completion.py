@@ -120,6 +120,26 @@ def test_what_an_event_leaves_out_is_asked_for(external: ExternalStage, now_ms: 
     assert external.row(MINE).error == REFUSED
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_an_event_that_its_service_has_yet_to_hear_of_comes_again(
+    external: ExternalStage, now_ms: int, *, is_known: bool
+) -> None:
+    # Given a workflow's event without its cause, and a service that says that it runs still, or knows it not yet
+    row, _ = external.workflow(MINE, now_ms)
+    event = state_change("stepfunctions", "refused", key=row.key, start_token=row.start_token, handle=row.handle)
+    record = sqs_record(json.dumps(without_cause(event)))
+    executions = external.services["stepfunctions"].executions
+    known = executions.pop(row.start_token)
+    if is_known:
+        executions[row.start_token] = known
+
+    before = external.row(MINE)
+
+    assert external.complete(record) == [record["messageId"]]
+
+    assert external.row(MINE) == before
+
+
 @pytest.mark.parametrize("change", ["stopped", "overdue"])
 def test_a_container_that_was_stopped_fails_its_job(external: ExternalStage, now_ms: int, change: str) -> None:
     # Given a container that has given its job back, as it does when it is told to stop

@@ -48,7 +48,8 @@ def consumer(engine: ClientMaker, bus: str, make_queue: MakeQueue) -> WorkQueue:
     client = engine.client("events")
     rule = f"rule-{uuid.uuid4().hex}"
     pattern = {"source": [events.SOURCE], "detail-type": [events.DETAIL_TYPE]}
-    client.put_rule(Name=rule, EventBusName=bus, EventPattern=json.dumps(pattern))
+    arn = client.put_rule(Name=rule, EventBusName=bus, EventPattern=json.dumps(pattern))["RuleArn"]
+    queue.let_send("events.amazonaws.com", arn)
     client.put_targets(Rule=rule, EventBusName=bus, Targets=[{"Id": "queue", "Arn": queue.arn}])
     return queue
 

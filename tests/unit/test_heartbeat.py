@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from botocore.exceptions import ClientError
+from sluice_core import leases
 from sluice_core.jobs import JobStatus
 from sluice_core.ledger import Attempt
 from sluice_handlers import heartbeat
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from unit.resources import WorkQueue
     from unit.wire_faults import Wire
 
-USUAL_BEAT_S = heartbeat.BEAT_EVERY_S
+USUAL_BEAT_S = leases.BEAT_EVERY_S
 LONG = job("long")
 NEXT = job("next")
 

@@ -31,13 +31,7 @@ _SETTINGS = settings(
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
-import os
-
-from hypothesis import Phase
-
-if os.environ.get("HUNT"):
-    _SETTINGS = settings(_SETTINGS, phases=[Phase.generate])
-_ROUNDS = int(os.environ.get("R", "6"))
+_ROUNDS = 6
 
 
 @pytest.fixture
@@ -46,7 +40,7 @@ def functions(external: ExternalStage, load: Load, monkeypatch: pytest.MonkeyPat
     starter, reconciler = external.function("starter"), external.function("reconciler")
     cancel_job = load("cancel_job", **external.settings(), REQUEST_RETENTION_SECONDS=str(REQUEST_RETENTION_S))
     for module in (starter, settling, reconciler):
-        monkeypatch.setattr(module, "_now_ms", module._now_ms)  # type: ignore[attr-defined]
+        monkeypatch.setattr(module, "_now_ms", module._now_ms)
     monkeypatch.setattr(slots, "new_token", slots.new_token)
     monkeypatch.setattr(telemetry.logger, "_logger", logging.getLogger("nobody"))
     return Functions(starter, settling, reconciler, cancel_job, slots)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sluice_core.executors import BATCH, ECS, LAMBDA
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     Change = Callable[[JobLedger], list[Write]]
 
-RUNNING = {
+RUNNING: dict[str, Any] = {
     "status": JobStatus.RUNNING,
     "attempt": MINE.token,
     "attempts": 1,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sluice_core.executors import Retry
 from sluice_core.jobs import JobError, JobStatus
-from sluice_core.ledger import Attempt, Start
+from sluice_core.ledger import Attempt, JobLedger, Start
 from sluice_harness.description import Executors, Queue, StageDescription
 from sluice_harness.ops import evidence
 from sluice_harness.ops.audit import audit
@@ -100,7 +100,8 @@ def site(
 
 
 def test_what_runs_and_what_waits_is_listed(site: Site, capsys: Capture) -> None:
-    # given as many jobs as there are slots, of which one runs, and two for which there is none
+    # given as many jobs as there are slots, of which one runs, two for which there is none, and one of `lambda`
+    site.operated.submitted("by-lambda")
     jobs = [job(f"job-{number}", at=now_ms() + number) for number in range(CAP + 2)]
     site.external.queue(*jobs)
     site.external.start()
@@ -123,6 +124,19 @@ def test_what_runs_and_what_waits_is_listed(site: Site, capsys: Capture) -> None
     assert {one["jobId"] for one in told["waiting"]} == waiting
     assert {(one["handle"], one["executor"]) for one in told["waiting"]} == {(None, "ecs")}
     assert all(one["command"].startswith("aws ecs describe-tasks ") for one in told["executing"])
+
+
+def test_what_the_index_still_has_and_the_row_has_not_is_left_out(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    # given an index that lags: it still has an execution that is closed
+    runs, over = site.running("runs", "over")
+    site.external.lose(over)
+    monkeypatch.setattr(JobLedger, "executing", lambda *_: {over.key: 1, runs.key: 2})
+
+    # then the row is believed
+    told = site.json(capsys, "executions", "--executor", "ecs")
+    assert [one["jobId"] for one in told["executing"]] == [runs.key.job_id]
 
 
 def test_one_executor_is_told_for_people(site: Site, capsys: Capture) -> None:
@@ -211,6 +225,7 @@ def test_jobs_and_ends_are_brought_back_but_not_what_may_still_run(site: Site) -
     for one in (over, open_):
         site.letter(one)
     [running] = site.running("ended")
+    site.external.forget(running)  # whoever settles it drops it, and frees its slot
     site.end_letter(running)
     before = site.external.completions.depth()[0]
 
@@ -259,10 +274,13 @@ def test_what_executes_for_longer_than_it_may_is_found(site: Site, monkeypatch: 
 def test_a_job_whose_message_is_gone_is_found_by_its_executor_s_queue(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # given a job for an executor whose queue is empty, while that of another is not
+    # given a job whose last start was lost, and no message to start it again, while another executor has some
     one = job("forgotten", at=now_ms())
-    site.operated.ledger.record([replace(one, executor="ecs")])
+    [row] = site.external.started(one)
+    site.external.lose(row)
     site.external.queue(job("waits", at=now_ms()), executor="stepfunctions")
+    # and the end of that start, which nobody could settle, and which brings nothing back
+    site.end_letter(row)
     at(monkeypatch, HOUR_S)
 
     # then it is open for good

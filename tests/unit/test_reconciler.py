@@ -70,7 +70,7 @@ def test_a_container_that_died_without_a_word_is_started_again(
 ) -> None:
     # Given a container whose lease has lapsed, and a service that says that it is lost, or nothing any more
     row = begun(external)
-    external.claim(row, now_ms - MINUTE * 1000)
+    external.claim(row, now_ms - 3 * MINUTE * 1000)
     if is_known:
         external.services["ecs"].end(row, ExecutionState.LOST)
     else:
@@ -81,6 +81,17 @@ def test_a_container_that_died_without_a_word_is_started_again(
 
     assert external.row(MINE).starts == 2
     assert output.values("JobsRetried") == output.values("CompletionsReconciled") == [1]
+
+
+def test_what_was_made_a_moment_ago_is_not_given_up(external: ExternalStage, now_ms: int) -> None:
+    # Given a start that was put off, and a service that has just made it and does not know it everywhere yet
+    row = begun(external, executor="stepfunctions", ago_s=HOUR)
+    external.claim(row, now_ms, HOUR * 1000, token=row.start_token)
+    external.services["stepfunctions"].executions.clear()
+
+    assert external.reconcile() == (1, 0)
+
+    assert external.row(MINE).executing == "stepfunctions"
 
 
 def test_executions_that_run_are_counted_by_executor(external: ExternalStage, output: Output) -> None:

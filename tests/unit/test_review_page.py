@@ -78,6 +78,23 @@ def told(review: Review) -> list[tuple[str, str]]:
     return [(str(finding.severity), finding.title) for finding in review.findings]
 
 
+def test_what_executes_is_told_with_where_it_is_to_be_seen(made: Review, seen: Page) -> None:
+    # Given an executor with two jobs, one of which has no handle yet, on a local stage
+    told = " ".join(" ".join(seen.text).split())
+    assert {"executions", "ecs"} <= {*seen.values("id"), *told.split()}
+    assert "aws ecs describe-tasks --cluster" in told
+    assert told.count("not started yet") == 1
+
+    # When the stage is in AWS, then the handle leads to the console
+    assert not any("console.aws" in link for link in seen.values("href"))
+    in_aws = Page(page.render(replace(made, stage=replace(made.stage, endpointUrl=None))))
+    (link,) = [link for link in in_aws.values("href") if "console.aws" in link]
+    assert link.startswith("https://us-east-1.console.aws.amazon.com/ecs/v2/clusters/")
+
+    # And a stage without such executors has no such part
+    assert "executions" not in Page(page.render(replace(made, standings=[]))).values("id")
+
+
 def test_everything_wrong_is_found_and_the_worst_comes_first(made: Review) -> None:
     # Given a stage with something wrong of each kind, then each is found once
     assert told(made) == [

@@ -41,6 +41,19 @@ def test_two_messages_of_one_job_start_it_once(external: ExternalStage) -> None:
     assert external.queues["ecs"].depth() == (0, 0)
 
 
+def test_of_two_messages_in_one_batch_the_later_start_s_counts(external: ExternalStage) -> None:
+    # Given a lost job that waits for another start, and its first message, which comes once more before that one's
+    [row] = external.started(MINE)
+    external.lose(row)
+    external.send(MINE, replace(MINE, start_token=row.start_token, is_again=True))
+
+    external.start()
+
+    # Then the job is started again, and both messages are done with
+    assert (external.row(MINE).starts, len(external.held())) == (2, 1)
+    assert external.queues["ecs"].depth() == (0, 0)
+
+
 def test_a_message_of_a_job_that_was_started_is_dropped(external: ExternalStage, output: Output) -> None:
     # Given a job that was started, and whose message comes once more
     [row] = external.started(MINE)

@@ -105,7 +105,10 @@ class Round:
             return
         self.asked += len(rows)
         for row in rows:
-            execution = found.get(row.handle) or _lost(row)
+            execution = found.get(row.handle)
+            if execution is None and (row.started_at or 0) + _EVENT_MS > _now_ms():
+                continue  # it was made long after its start began, and its service does not know it everywhere yet
+            execution = execution or _lost(row)
             if execution.state is not ExecutionState.OPEN:
                 self._settle(executor, execution)
             elif (reason := self._reason_to_stop(executor, row)) and self._has_time():

@@ -109,7 +109,11 @@ class Settler:
 
     def _ended(self, row: Job, start: Start, execution: Execution) -> Job | Settlement:
         """End an open job as its execution has ended, and return its row; or have it started again."""
-        execution = self._completed(start, execution)
+        if not execution.is_complete:
+            known = self._stage.lanes[start.executor].service.look([execution.handle])[execution.handle]
+            if known is None or known.state is ExecutionState.OPEN:
+                return Settlement.AGAIN  # it tells of the end before whom we ask has heard of it
+            execution = known
         is_lost = _is_lost(execution) and row.starts < MAX_STARTS and row.attempt != start.token
         # A lost container's lease is waited for by the next start; of all else the ledger is to be believed.
         if _is_anothers(row, start) and not (is_lost and execution.state is ExecutionState.LOST):
@@ -125,13 +129,6 @@ class Settler:
         self._measured.add(metrics.COMPLETIONS_DROPPED)
         logger.info("completion dropped", jobId=start.key.job_id, executor=start.executor, reason=settlement.value)
         return settlement
-
-    def _completed(self, start: Start, execution: Execution) -> Execution:
-        """Ask for what an event has left out."""
-        if execution.is_complete:
-            return execution
-        found = self._stage.lanes[start.executor].service.look([execution.handle])
-        return found[execution.handle] or execution
 
     def _start_again(self, row: Job, start: Start, submission: Submission) -> Settlement:
         """Queue a job anew in the place of a start that was lost, and let that one go."""

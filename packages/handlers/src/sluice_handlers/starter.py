@@ -37,7 +37,7 @@ from sluice_handlers.tracing import Tracer, trace_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from sluice_core.jobs import Job, JobError, Submission
+    from sluice_core.jobs import Job, JobError, JobKey, Submission
     from sluice_core.ledger import Write
 
     from sluice_handlers.heartbeat import LambdaContext
@@ -272,7 +272,7 @@ class _Intake:
         return begun
 
     def _parse(self) -> list[Submission]:
-        jobs = []
+        jobs: dict[JobKey, Submission] = {}
         for record in self._records:
             try:
                 job = read_work_message(record["body"], record["attributes"].get("AWSTraceHeader", ""))
@@ -280,14 +280,14 @@ class _Intake:
                 logger.error("malformed message", messageId=record["messageId"], reason=str(error))
                 self._batch.fail_message(record)
                 continue
-            if (
-                record["attributes"]["ApproximateReceiveCount"] == "1"
-            ):  # later ones leave SQS's own age of the oldest
+            if record["attributes"]["ApproximateReceiveCount"] == "1":  # later ones leave SQS's own age
                 age_ms = _now_ms() - int(record["attributes"]["SentTimestamp"])
                 self._measured.add(metrics.WORK_AGE_OF_FIRST_ATTEMPT, age_ms, job_type=job.job_type)
-            if self._batch.add(job.key, record):
-                jobs.append(self._tracer.follow(job, record))
-        return jobs
+            self._batch.add(job.key, record)
+            # Of a job's messages the latest start's counts, whose token is the greatest: the others are moot.
+            if job.key not in jobs or job.start_token > jobs[job.key].start_token:
+                jobs[job.key] = self._tracer.follow(job, record)
+        return list(jobs.values())
 
     def _has_input(self, job: Submission) -> bool:
         """Put a job's input where its work looks for it."""

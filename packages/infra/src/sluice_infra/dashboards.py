@@ -19,8 +19,8 @@ _PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
 def cut(body: str, known: Collection[str]) -> str:
     """Return a dashboard without what names a thing that a stage does not have.
 
-    A widget loses such metrics and alarms, and goes if it has none left; what is below moves up. The text stays as
-    it is if all is known.
+    A widget loses such metrics and alarms, and goes if it has none left: what may go as a whole is at the bottom.
+    The text stays as it is if all is known.
 
     Parameters
     ----------
@@ -33,11 +33,8 @@ def cut(body: str, known: Collection[str]) -> str:
     if _is_known(body, known):
         return body
     dashboard = json.loads(body)
-    left = [widget for widget in dashboard["widgets"] if _cut_widget(widget, known)]
-    rows = {row for widget in left for row in range(widget["y"], widget["y"] + widget["height"])}
-    for widget in left:
-        widget["y"] = sum(row < widget["y"] for row in rows)
-    return json.dumps({**dashboard, "widgets": left})
+    dashboard["widgets"] = [widget for widget in dashboard["widgets"] if _cut_widget(widget, known)]
+    return json.dumps(dashboard)
 
 
 def _is_known(part: object, known: Collection[str]) -> bool:

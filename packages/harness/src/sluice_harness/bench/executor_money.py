@@ -31,7 +31,7 @@ LONGEST_INVOCATION_S = 14 * 60
 CONTAINER_START_S = 10
 # Of a container at least so much is billed (AWS Fargate pricing).
 LEAST_CONTAINER_S = 60
-# From where on a queue's batches are of one job, and not of ten (docs/replacing-the-weather.md, "Time").
+# From where on a queue's batches are to be of one job, and not of ten.
 ALONE_FROM_S = 5
 _QUANTITIES = Path(__file__).with_name("executors.json")
 _NOT_PER_JOB = dict.fromkeys(("seconds", "custom_metrics", "alarm_metrics", "composite_alarms", "dashboards"), 0)
