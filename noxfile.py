@@ -213,12 +213,14 @@ def audit(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def sbom(session: nox.Session) -> None:
-    """Write build/sbom/*.cdx.json: what the functions ship, what builds and tests them, and what npm brings."""
+    """Write build/sbom/*.cdx.json: what functions and containers ship, what builds and tests, what npm brings."""
     _install(session)
     folder = Path("build/sbom").resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    for lock, project in (("lambda", "packages/handlers/pyproject.toml"), ("dev", "pyproject.toml")):
-        about = ["--output-reproducible", "--pyproject", project, "--output-file", f"{folder}/{lock}.cdx.json"]
+    folders = {"lambda": "packages/handlers", "container": "packages/core", "dev": "."}
+    for lock, of in folders.items():
+        about = ["--output-reproducible", "--pyproject", f"{of}/pyproject.toml"]
+        about += ["--output-file", f"{folder}/{lock}.cdx.json"]
         session.run(_UV, *_CYCLONEDX, "requirements", *about, f"requirements/{lock}.txt", external=True)
     for package in ("infra", "harness"):
         of_lock = ["sbom", "--package-lock-only", "--sbom-format", "cyclonedx"]

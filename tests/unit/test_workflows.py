@@ -208,11 +208,12 @@ def test_dependabot_looks_wherever_versions_are_pinned() -> None:
         for folder in (update.get("directories") or [update["directory"]])
     }
 
-    # then that is every lock, and everything that uses an action
+    # then that is every lock, the image that containers are made of, and everything that uses an action
     locks = {f"/{lock.parent.relative_to(ROOT)}" for lock in ROOT.glob("packages/*/package-lock.json")}
     actions = {f"/{action.parent.relative_to(ROOT)}" for action in GITHUB.glob("actions/*/action.yml")}
     assert looked_at == {
         ("pip", "/requirements"),
+        ("docker", "/"),
         *(("npm", lock) for lock in locks),
         *(("github-actions", folder) for folder in {"/", *actions}),
     }
