@@ -261,6 +261,14 @@ def second_target(stage: RunningStage, rule: str) -> Iterator[Callable[[], objec
     sqs, events, name = stage.client("sqs"), stage.client("events"), f"sluice-test-grants-{os.getpid()}"
     url = sqs.create_queue(QueueName=name)["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
     events.put_targets(Rule=rule, Targets=[{"Id": name, "Arn": arn}])
 
     def delivered() -> object:
