@@ -147,7 +147,7 @@ def test(session: nox.Session) -> None:
 @nox.session(default=False)
 def longwork(session: nox.Session) -> None:
     """Prove the executors of long work in full, with hundreds of jobs (-- arguments of pytest)."""
-    proofs = [f"tests/stage/test_{name}.py" for name in ("containers", "workflows")]
+    proofs = [f"tests/stage/test_{name}.py" for name in ("containers", "workflows", "switching", "drill")]
     _run(session, "pytest", "--full", *proofs, *session.posargs)
 
 

@@ -39,8 +39,15 @@ def folder() -> Iterator[str]:
     ],
 )
 def test_alarms_fire_tell_somebody_and_stop(
-    assemblies: Callable[[str], Path], folder: str, stage: str, healthy_s: int, drills: tuple[str, ...]
+    assemblies: Callable[[str], Path],
+    folder: str,
+    request: pytest.FixtureRequest,
+    stage: str,
+    healthy_s: int,
+    drills: tuple[str, ...],
 ) -> None:
+    if stage == "longwork" and not request.config.getoption("--full"):
+        pytest.skip("a stage of its own: only with --full")
     # When some drills are run
     assemblies(stage)
     command = [sys.executable, "-m", "sluice_harness.drill", "--stage", stage, "--name", folder]
