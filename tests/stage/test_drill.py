@@ -42,6 +42,7 @@ def test_alarms_fire_tell_somebody_and_stop(
     assemblies: Callable[[str], Path],
     folder: str,
     request: pytest.FixtureRequest,
+    *,
     stage: str,
     healthy_s: int,
     drills: tuple[str, ...],
