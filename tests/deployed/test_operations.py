@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,7 +56,7 @@ def test_dashboards_draw_this_stage_and_no_other(site: Site, uses: list[Use]) ->
     described = site.description
     queues = (described.queues.request, described.queues.work)
     mappings = site.client("lambda").get_paginator("list_event_source_mappings").paginate()
-    functions = set(asdict(described.functions).values())
+    functions = set(described.functions.by_handler().values())
     ours = {
         "ApiName": {f"sluice-{described.stage}"},
         "Stage": {described.stage},
@@ -109,7 +108,7 @@ def test_a_sampled_job_s_trace_is_found(site: Site, ann: Person) -> None:
 def log_groups(site: Site) -> Iterator[str]:
     """The log groups of every function, of the API's access log and of load tests."""
     lambda_, described = site.client("lambda"), site.description
-    for function in asdict(described.functions).values():
+    for function in described.functions.by_handler().values():
         yield lambda_.get_function_configuration(FunctionName=function)["LoggingConfig"]["LogGroup"]
     gateway = site.client("apigateway")
     pages = gateway.get_paginator("get_rest_apis").paginate()

@@ -68,4 +68,5 @@ def test_a_run_s_logs_are_small_and_tell_nothing(altered_stage: RunningStage) ->
 
 def vars_of(stage: RunningStage) -> dict[str, str]:
     functions = stage.description.functions
-    return {name: getattr(functions, name) for name in functions.__slots__}
+    names = {role: getattr(functions, role) for role in functions.__slots__}
+    return {role: name for role, name in names.items() if name}
