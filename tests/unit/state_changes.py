@@ -35,13 +35,13 @@ START_TOKEN = "19f0a2b3c4d0123456789"
 REGION, ACCOUNT = "us-east-1", "123456789012"
 STATE_MACHINE = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:work"
 JOB_QUEUE = f"arn:aws:batch:{REGION}:{ACCOUNT}:job-queue/work"
-CLUSTER = f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/work"
+CLUSTER = f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/jobs"
 # Of what an executor's events are, and by which handle, where a test names no other.
 SOURCES = {STEP_FUNCTIONS: STATE_MACHINE, BATCH: JOB_QUEUE, ECS: CLUSTER}
 HANDLES = {
     STEP_FUNCTIONS: f"arn:aws:states:{REGION}:{ACCOUNT}:execution:work:{START_TOKEN}",
     BATCH: "4c7599ae-0a82-49aa-ba5a-4727fcce14a8",
-    ECS: f"arn:aws:ecs:{REGION}:{ACCOUNT}:task/work/c13b4cb40f1f4fe4a2971f76ae5a47ad",
+    ECS: f"arn:aws:ecs:{REGION}:{ACCOUNT}:task/jobs/c13b4cb40f1f4fe4a2971f76ae5a47ad",
 }
 RESULT = StoredResult(f"results/{KEY.owner}/{KEY.job_id}/{START_TOKEN}.json", "application/json", 321)
 REFUSED = JobError("NO_SUCH_STATION", "There is no such station; name another.")

@@ -33,7 +33,7 @@ def job_of(executor: str, handle: str) -> Job:
         ("batch", f"{CONSOLE}/batch/home?region=eu-west-1#jobs/detail/{HANDLES['batch']}"),
         (
             "ecs",
-            f"{CONSOLE}/ecs/v2/clusters/work/tasks/{HANDLES['ecs'].rpartition('/')[2]}?region=eu-west-1",
+            f"{CONSOLE}/ecs/v2/clusters/jobs/tasks/{HANDLES['ecs'].rpartition('/')[2]}?region=eu-west-1",
         ),
     ],
 )
