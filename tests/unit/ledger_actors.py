@@ -185,10 +185,13 @@ class Actors:
         self.queues.choose = lambda messages, most: [
             one for one in _rotated(messages, picks[-1]) if not one.is_deleted or picks[-1] == 7
         ][:most]
-        self.starter(EXECUTORS[picks[0] % 2]).pull(60)
+        with_messages = [name for name in EXECUTORS if self.queues.waiting(name)]
+        for name in picked(with_messages or EXECUTORS, picks[0]):
+            self.starter(name).pull(60)
 
     def a_starter_resumes(self, picks: list[int]) -> None:
-        self.starter(EXECUTORS[picks[0] % 2]).resume(lambda: True)
+        for name in picked(self._busy(), picks[0]):
+            self.starter(name).resume(lambda: True)
 
     def starter(self, executor: str) -> Any:
         """Return the starter of an executor."""
@@ -217,9 +220,18 @@ class Actors:
             raise Broken("what is settled holds no slot", execution, settlement)
 
     def the_reconciler_looks(self, picks: list[int]) -> None:
+        for name in picked(self._busy(), picks[0]):
+            self.reconcile(name)
+
+    def reconcile(self, executor: str) -> None:
+        """Look after an executor as the reconciler does."""
         reconciler: Any = self._functions.reconciler
-        round_ = reconciler.Round(self._stage, _Waker(), self.counts, lambda: True)
-        round_.look_after(EXECUTORS[picks[0] % 2])
+        reconciler.Round(self._stage, _Waker(), self.counts, lambda: True).look_after(executor)
+
+    def _busy(self) -> Sequence[str]:
+        """Return the executors that have something to do, or all."""
+        executing = {model.job.executing for model in self.models.values() if model.job}
+        return [name for name in EXECUTORS if name in executing] or EXECUTORS
 
     # Services and what they run
 
@@ -233,11 +245,11 @@ class Actors:
 
     def an_execution_ends_badly(self, picks: list[int]) -> None:
         """Its host is lost, it takes too long, an operator stops it; it may have time to give its job back."""
-        lost = ExecutionState.LOST
+        states = (ExecutionState.LOST, ExecutionState.TIMED_OUT, ExecutionState.STOPPED)
         for service, one in picked(self.running(), picks[0]):
-            if one.attempt and not service.is_workflow and picks[-1] % 2:
+            if one.attempt and not service.is_workflow and picks[0] % 2:
                 self.ledger.release([one.attempt])
-            service.end(one, (lost, lost, ExecutionState.TIMED_OUT, lost, ExecutionState.STOPPED)[picks[-1] % 5])
+            service.end(one, states[(picks[-1] + 1) // 2 % 3])
 
     def running(self) -> list[tuple[Service, Running]]:
         """Return what runs, and where."""

@@ -97,7 +97,7 @@ moves = st.builds(
     after=st.sampled_from([0, 0, 0, 0, 5_000, 15_000, 70_000, 200_000]),
     picks=st.lists(st.integers(0, 7), min_size=1, max_size=3),
     trouble=st.sampled_from([Trouble.NONE] * 4 + [*Trouble] + [Trouble.MEANWHILE] * 3),
-    at=st.sampled_from([0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7, 9, 11]),
+    at=st.sampled_from([0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 9, 11]),
     meanwhile=_weighted(MEANWHILE),
 )
 
@@ -135,7 +135,7 @@ class ExecutionMachine(Actors, RuleBasedStateMachine):
         meanwhile = replace(move, does=move.meanwhile, picks=move.picks[1:] or [0])
         self.line.expect(move.trouble, move.at, lambda: self._do(meanwhile))
         self._do(move)
-        self._is_crowded |= self.line.has_struck and move.trouble is Trouble.MEANWHILE
+        self._is_crowded |= self.line.has_struck and move.trouble in (Trouble.MEANWHILE, Trouble.LOST)
         self._tally[move.trouble.name] += self.line.has_struck
         self.line.clear()
         self._judge_slots()
@@ -174,7 +174,7 @@ class ExecutionMachine(Actors, RuleBasedStateMachine):
         elif job.executor == LAMBDA:
             (self.a_worker_ends if self.worked_on else self.a_worker_claims)([0])
         else:
-            self.a_starter_pulls([EXECUTORS.index(job.executor), 0])
+            self.a_starter_pulls([picks[0], 0])
 
     # Judging
 
@@ -220,7 +220,9 @@ class ExecutionMachine(Actors, RuleBasedStateMachine):
             raise Broken("what succeeded is not given up", job, succeeded)
         made = [one.start_token for one in executions]
         if not self._is_crowded and len(made) > len(set(made)):
-            raise Broken("of a start there is one execution, unless two make it at once", made)
+            raise Broken(
+                "of a start there is one execution, unless two make it at once or an answer is lost", made
+            )
 
     # In the end
 
@@ -262,8 +264,8 @@ class ExecutionMachine(Actors, RuleBasedStateMachine):
             self.a_worker_claims([self.queues.messages[LAMBDA][::-1].index(message)])
         while self.worked_on:
             self.a_worker_ends([0])
-        for n in range(len(EXECUTORS)):
-            self.the_reconciler_looks([n])
+        for name in EXECUTORS:
+            self.reconcile(name)
 
     def _left(self) -> tuple[list[Any], ...]:
         """Return jobs that are open or executing, slots that are held, messages, and what is in the index."""

@@ -113,6 +113,7 @@ class Hand:
     attempt: Attempt
     relies_until: int
     is_sure: bool = False
+    is_container: bool = False
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -221,7 +222,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def a_worker_claims_again(self, step: Step) -> None:
         """Since it was not answered."""
-        if hands := [hand for hand in self._hands if not hand.is_sure]:
+        if hands := [hand for hand in self._hands if not (hand.is_sure or hand.is_container)]:
             self._claim(step, _picked(hands, step.picks[:1]))
 
     def a_worker_renews(self, step: Step) -> None:

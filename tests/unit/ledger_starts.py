@@ -97,7 +97,7 @@ class StartsMachine(LedgerMachine):
         """One of those that were started, perhaps the second of one start."""
         for one in self._picked_starts(step)[:1]:
             attempt, ends = Attempt(one.key, f"attempt-{next(self._tokens)}"), self._now + LEASE_MS
-            hand = Hand(step.worker, attempt, ends)
+            hand = Hand(step.worker, attempt, ends, is_container=True)
             deed = Deed("claim_started", one.key, attempt.token, None, ends, ends, start=one.token)
             now = self._clock([hand])
             lease_until = now + LEASE_MS + ALLOWANCE_MS

@@ -123,16 +123,24 @@ class LineWire(Wire):
         return answer
 
     def update_item(self, **call: Any) -> Any:
-        with self._line.call():
+        with self._aside():
             return self._dynamodb.update_item(**call)
 
     def get_item(self, **call: Any) -> Any:
-        with self._line.call():
+        with self._aside():
             return self._dynamodb.get_item(**call)
 
     def batch_get_item(self, **call: Any) -> Any:
-        with self._line.call():
+        with self._aside():
             return self._dynamodb.batch_get_item(**call)
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Make a call that says nothing of the last write, whatever somebody else writes meanwhile."""
+        of_the_last = self.done, self.on_its_way
+        with self._line.call():
+            self.done, self.on_its_way = of_the_last
+            yield
 
 
 @dataclass(eq=False)
@@ -218,11 +226,19 @@ class Objects:
 
 @dataclass(eq=False)
 class Running:
-    """One execution as its service runs it."""
+    """One execution as its service runs it.
+
+    Attributes
+    ----------
+    is_hidden : bool
+        Whether who looks for it by its name does not find it: nobody was told of it, and the list lags behind.
+
+    """
 
     execution: Execution
     started_at: int
     attempt: Attempt | None = None
+    is_hidden: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -256,17 +272,24 @@ class Service:
         return [self._start(one) for one in submissions]
 
     def _start(self, one: Submission) -> StartResult:
-        with self.line.call():
-            if self.answers:
-                return self.answers.popleft()
-            if self.is_workflow or one.is_again:
-                for there in self.running:
-                    if there.execution.start_token == one.start_token:
-                        return Started(there.execution.handle)
-            handle = f"execution-{len(self.running)}"
-            execution = Execution(one.key, one.start_token, handle, ExecutionState.OPEN)
-            self.running.append(Running(execution, self.clock()))
-            return Started(handle)
+        is_made = False
+        try:
+            with self.line.call():
+                if self.answers:
+                    return self.answers.popleft()
+                if self.is_workflow or one.is_again:
+                    for there in self.running:
+                        if there.execution.start_token == one.start_token and not there.is_hidden:
+                            return Started(there.execution.handle)
+                handle = f"execution-{len(self.running)}"
+                execution = Execution(one.key, one.start_token, handle, ExecutionState.OPEN)
+                self.running.append(Running(execution, self.clock()))
+                is_made = True
+                return Started(handle)
+        except ClientError:
+            if is_made:
+                self.running[-1].is_hidden = not self.is_workflow
+            raise
 
     def stop(self, handle: str, reason: str) -> None:
         with self.line.call():

@@ -331,6 +331,16 @@ def test_a_start_that_was_begun_by_another_is_not_mine(ledger: JobLedger) -> Non
     assert begin(ledger, replace(FIRST, token="another")) == [Write(Outcome.REFUSED, before)]
 
 
+def test_the_same_failure_of_an_older_start_is_not_mine(ledger: JobLedger) -> None:
+    # Given a start that failed in the very millisecond, with the same error, in which another is said to have
+    begun(ledger)
+    close(ledger)
+    begin(ledger, SECOND)
+    fail_started(ledger, SECOND)
+
+    assert refused(ledger, fail_started)
+
+
 # Rows of before
 
 

@@ -151,7 +151,7 @@ def test_all_may_be_freed_and_taken_again(batch: Slots) -> None:
     assert len(take(batch, CAP)) == CAP
 
 
-@pytest.mark.parametrize("tokens", [[], ["nobody-s"], ["nobody-s", "nobody-s"]])
+@pytest.mark.parametrize("tokens", [["nobody-s"], ["nobody-s", "nobody-s"]])
 def test_there_may_be_nothing_to_free(batch: Slots, tokens: list[str]) -> None:
     batch.free("batch", tokens)
 
@@ -190,6 +190,13 @@ def test_a_table_that_does_not_answer_gives_no_slots(faulty: Slots, wire: Wire, 
         take(faulty, 1)
     with pytest.raises(ClientError):
         faulty.free("batch", ["some"])
+
+
+def test_nothing_to_free_is_no_call(faulty: Slots, wire: Wire) -> None:
+    """DynamoDB knows no empty sets, and refuses one."""
+    faulty.free("batch", [])
+
+    assert wire.calls == []
 
 
 # Tokens
