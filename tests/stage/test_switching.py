@@ -1,4 +1,7 @@
-"""A job type goes from one executor to the next while its jobs are open: none is lost, and each runs once."""
+"""A job type goes from one executor to the next while its jobs are open: none is lost, and each runs once.
+
+Among them is one whose request SQS delivers again when its job type is another executor's.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +23,20 @@ from sluice_harness import cdk_cli, live_functions
 from sluice_harness.local_stage import engine_environment
 from stage.containers import left_over
 from stage.executions import full, rows_of, settings
+from stage.messages import letter_of, send_again
 from stage.running import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from stage.messages import Message
     from stage.running import Person, RunningStage
 
 pytestmark = pytest.mark.xdist_group("longwork")
 
 JOB_TYPE = "weather-workflow"
 PARAMETERS = {"records": 5}
+SUBMISSION = {"jobType": JOB_TYPE, "parameters": PARAMETERS}
 # Who runs the job type, one after the other; how each one's handle is written; how often it starts a job.
 EXECUTORS = {
     "stepfunctions": (r"arn:aws:states:.*:execution:.*", "1"),
@@ -61,22 +67,45 @@ def switched(longwork: RunningStage) -> Switched:
     """Submit all the while, and change the processor's setting, each time to the next executor and then back."""
     processor, lambda_ = longwork.description.functions.processor, longwork.client("lambda")
     usual = settings(longwork, processor)
-    with switching(longwork, "switching") as (owner, accepted), live_functions.with_variables(lambda_, processor):
+    with switching(longwork, "switching") as client, live_functions.with_variables(lambda_, processor):
         for executor in [one for one in EXECUTORS if one != FIRST]:
             setting = re.sub(rf"{JOB_TYPE}=\w+", f"{JOB_TYPE}={executor}", usual["EXECUTORS"])
             variables = {**usual, "EXECUTORS": setting}
             live_functions.release(lambda_, processor, Environment={"Variables": variables})
-            until_enough(longwork, owner, executor)
-    return ended(longwork, owner, accepted)
+            until_enough(longwork, client.owner, executor)
+        deliver_again(longwork, client.request)
+    return ended(longwork, client)
+
+
+@dataclass(frozen=True)
+class Client:
+    """Whose jobs they are, which were accepted, and the request of one that waits for the first executor."""
+
+    owner: str
+    accepted: list[str]
+    request: Message
 
 
 @contextlib.contextmanager
-def switching(stage: RunningStage, username: str) -> Iterator[tuple[str, list[str]]]:
+def switching(stage: RunningStage, username: str) -> Iterator[Client]:
     """Submit all the while; the first executor's jobs wait for slots until the others have had their turns."""
     person = stage.newcomer(username)
-    with full(stage, FIRST), submitting(person) as accepted:
-        until_enough(stage, person.sub, FIRST)
-        yield person.sub, accepted
+    with full(stage, FIRST):
+        with stage.paused():
+            job_id = person.accepted(SUBMISSION)
+            request = letter_of(stage, stage.description.queues.request.url, job_id)
+        with submitting(person) as accepted:
+            accepted.append(job_id)
+            until_enough(stage, person.sub, FIRST)
+            yield Client(person.sub, accepted, request)
+
+
+def deliver_again(stage: RunningStage, request: Message) -> None:
+    """Have SQS deliver a request a second time, and wait until its job waits twice for the first executor."""
+    queue = getattr(stage.description.queues, FIRST)
+    before = stage.depth(queue.url)
+    send_again(stage, stage.description.queues.request.url, request)
+    until(lambda: stage.depth(queue.url) == before + 1, f"{FIRST} has the request again")
 
 
 def until_enough(stage: RunningStage, owner: str, executor: str) -> None:
@@ -96,7 +125,7 @@ def submitting(person: Person) -> Iterator[list[str]]:
 
     def submit() -> None:
         while not stop.wait(EVERY_S):
-            accepted.append(person.accepted({"jobType": JOB_TYPE, "parameters": PARAMETERS}))
+            accepted.append(person.accepted(SUBMISSION))
 
     with ThreadPoolExecutor(1) as pool:
         client = pool.submit(submit)
@@ -107,8 +136,9 @@ def submitting(person: Person) -> Iterator[list[str]]:
             client.result()
 
 
-def ended(stage: RunningStage, owner: str, accepted: list[str]) -> Switched:
+def ended(stage: RunningStage, client: Client) -> Switched:
     """Wait until all is over."""
+    owner, accepted = client.owner, client.accepted
 
     def have_ended() -> bool:
         return sum("endedAt" in row for row in rows_of(stage, owner).values()) == len(accepted)
@@ -167,12 +197,13 @@ def test_a_release_loses_none_either(
     environment = engine_environment(longwork.local.endpoint_url)
 
     # When it is deployed while jobs wait for the first executor, and then what was there before
-    with switching(longwork, "releasing") as (owner, accepted):
+    with switching(longwork, "releasing") as client:
         cdk_cli.deploy(tmp_path / "moved", environment)
-        until_enough(longwork, owner, "ecs")
+        until_enough(longwork, client.owner, "ecs")
+        deliver_again(longwork, client.request)
         cdk_cli.deploy(assemblies("longwork"), environment)
 
     # Then all that was accepted ran once, where it was to run
-    released = ended(longwork, owner, accepted)
+    released = ended(longwork, client)
     assert_each_ran_once(released)
     assert in_order(released) == [FIRST, "ecs"]
