@@ -8,8 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
-from sluice_core.executors import CANCELLED, STEP_FUNCTIONS, ExecutionState, Refused, Retry, Started
-from sluice_core.failures import NOT_STARTED
+from sluice_core.executors import CANCELLED, STEP_FUNCTIONS, ExecutionState, Retry, Started
 from sluice_core.jobs import JobError
 from sluice_core.step_functions import StepFunctionsExecutor, read_event
 from unit.executor_calls import (
@@ -115,24 +114,21 @@ def test_one_start_is_one_execution_however_often_it_is_made(monkeypatch: pytest
         assert stopped.state is ExecutionState.STOPPED
 
 
-@pytest.mark.parametrize("code", ["InvalidExecutionInput", "InvalidName", "ValidationException"])
-def test_what_step_functions_will_never_take_is_refused_in_words_for_a_client(
-    stub: Stubber, executor: StepFunctionsExecutor, code: str
-) -> None:
-    stub.add_client_error("start_execution", code, f"{SECRET} {STATE_MACHINE}", http_status_code=400)
-
-    [result] = executor.start([SUBMISSION])
-
-    assert isinstance(result, Refused)
-    assert result.error.code == "NOT_STARTED"
-    assert not any(inner in result.error.message for inner in (SECRET, "arn:", START_TOKEN, code))
-
-
 @pytest.mark.parametrize(
     ("code", "status"),
-    [("ExecutionLimitExceeded", 400), ("ThrottlingException", 400), ("ServiceUnavailable", 503)],
+    [
+        ("ExecutionLimitExceeded", 400),
+        ("ThrottlingException", 400),
+        ("ServiceUnavailable", 503),
+        # The stage's fault, and not the job's.
+        ("StateMachineDoesNotExist", 400),
+        ("ValidationException", 400),
+        ("AccessDeniedException", 400),
+    ],
 )
-def test_what_may_pass_is_put_off(stub: Stubber, executor: StepFunctionsExecutor, code: str, status: int) -> None:
+def test_a_start_that_fails_is_put_off(
+    stub: Stubber, executor: StepFunctionsExecutor, code: str, status: int
+) -> None:
     stub.add_client_error("start_execution", code, SECRET, http_status_code=status)
 
     assert executor.start([SUBMISSION]) == [Retry(code)]
@@ -146,16 +142,8 @@ def test_a_start_that_is_not_answered_is_put_off() -> None:
     assert executor.start([SUBMISSION]) == [Retry("ReadTimeoutError")]
 
 
-@pytest.mark.parametrize("code", ["AccessDeniedException", "StateMachineDoesNotExist", "StateMachineDeleting"])
-def test_what_is_no_fault_of_the_job_raises(stub: Stubber, executor: StepFunctionsExecutor, code: str) -> None:
-    stub.add_client_error("start_execution", code, http_status_code=400)
-
-    with pytest.raises(ClientError, match=code):
-        executor.start([SUBMISSION])
-
-
 def test_each_job_has_its_own_result_in_order(stub: Stubber, executor: StepFunctionsExecutor) -> None:
-    # given a service that takes the first, throttles the second, refuses the third and takes the fourth
+    # given a service that takes the first and the fourth
     stub.add_response("start_execution", {"executionArn": f"{HANDLE}-1", "startDate": STARTED_AT})
     stub.add_client_error("start_execution", "ThrottlingException")
     stub.add_client_error("start_execution", "InvalidName")
@@ -164,7 +152,7 @@ def test_each_job_has_its_own_result_in_order(stub: Stubber, executor: StepFunct
     results = executor.start(submissions("1", "2", "3", "4"))
 
     retry = Retry("ThrottlingException")
-    assert results == [Started(f"{HANDLE}-1"), retry, Refused(NOT_STARTED), Started(f"{HANDLE}-4")]
+    assert results == [Started(f"{HANDLE}-1"), retry, Retry("InvalidName"), Started(f"{HANDLE}-4")]
     assert executor.start([]) == []
 
 

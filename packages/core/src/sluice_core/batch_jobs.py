@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from sluice_core.executors import StartResult
     from sluice_core.jobs import Submission
 
-# All of Batch's refusals have one code.
-_REFUSALS = {"ClientException"}
+# All of Batch's refusals have one code, that of a job which there is not among them.
+_REFUSED = "ClientException"
 # Batch's words for a timeout. No page of AWS's lists them; whoever shows such a job shows these.
 _OVERDUE = "Job attempt duration exceeded timeout"
 
@@ -65,14 +65,7 @@ class BatchExecutor:
         """Refuse nothing."""
 
     def start(self, submissions: Sequence[Submission]) -> list[StartResult]:
-        """Submit a Batch job for each job.
-
-        Raises
-        ------
-        botocore.exceptions.ClientError
-            For what no retry mends, such as a missing grant.
-
-        """
+        """Submit a Batch job for each job."""
         return [self._start(one) for one in submissions]
 
     def _start(self, submission: Submission) -> StartResult:
@@ -80,7 +73,7 @@ class BatchExecutor:
             found = self._find(submission.start_token) if submission.is_again else None
             return Started(found or self._submit(submission))
         except (ClientError, BotoCoreError) as error:
-            return failed_start(error, _REFUSALS)
+            return failed_start(error)
 
     def _find(self, name: str) -> str | None:
         """Return the id of the job of this name, of whatever status; of several, the first that was created."""
@@ -111,7 +104,7 @@ class BatchExecutor:
         try:
             self._batch.terminate_job(jobId=handle, reason=reason)
         except ClientError as error:
-            if error_code(error) not in _REFUSALS:
+            if error_code(error) != _REFUSED:
                 raise
 
     def look(self, handles: Sequence[str]) -> dict[str, Execution | None]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sluice_core.executors import Execution, ExecutionState, Refused, Retry, Started
+from sluice_core.executors import Execution, ExecutionState, Retry, Started
 from sluice_core.external import (
     CONTAINER,
     TRY_AGAIN,
@@ -23,7 +23,6 @@ from sluice_core.external import (
     read_environment,
     stopped_for,
 )
-from sluice_core.failures import NOT_STARTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,16 +32,6 @@ if TYPE_CHECKING:
 
     from sluice_core.executors import StartResult
     from sluice_core.jobs import Submission
-
-_REFUSALS = {
-    "ClientException",
-    "InvalidParameterException",
-    "PlatformTaskDefinitionIncompatibilityException",
-    "PlatformUnknownException",
-    "UnsupportedFeatureException",
-}
-# Of RunTask's reasons those that stay: what the task asks for is not there to be had. All others are of room.
-_NEVER = ("ATTRIBUTE", "INACTIVE", "MISSING", "The requested CPU", "The requested MEMORY")
 
 
 class EcsExecutor:
@@ -92,14 +81,7 @@ class EcsExecutor:
         """Refuse nothing."""
 
     def start(self, submissions: Sequence[Submission]) -> list[StartResult]:
-        """Run a task for each job; a repeated start finds the one that is there, ended or not.
-
-        Raises
-        ------
-        botocore.exceptions.ClientError
-            For what no retry mends: a missing grant, or no such cluster.
-
-        """
+        """Run a task for each job; a repeated start finds the one that is there, ended or not."""
         return [self._start(one) for one in submissions]
 
     def _start(self, submission: Submission) -> StartResult:
@@ -120,7 +102,7 @@ class EcsExecutor:
             # The first try's request was another: the stage was deployed in between.
             if tasks := _tasks_of_token(error):
                 return Started(tasks[0])
-            return failed_start(error, _REFUSALS, {"ConflictException"})
+            return failed_start(error)
         if answer["tasks"]:
             return Started(answer["tasks"][0]["taskArn"])
         return _not_placed(answer["failures"])
@@ -177,10 +159,10 @@ def _tasks_of_token(error: ClientError | BotoCoreError) -> list[str]:
     return tasks
 
 
-def _not_placed(failures: Sequence[FailureTypeDef]) -> StartResult:
-    """Say what ECS's reason for running no task means."""
+def _not_placed(failures: Sequence[FailureTypeDef]) -> Retry:
+    """Give ECS's reason for running no task: there is no room, or what the task asks for is not there yet."""
     reason = failures[0].get("reason", "") if failures else ""
-    return Refused(NOT_STARTED) if reason.startswith(_NEVER) else Retry(reason or "no task")
+    return Retry(reason or "no task")
 
 
 def _read(task: Mapping[str, Any]) -> Execution | None:

@@ -6,17 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sluice_core.clients import is_transient
-from sluice_core.executors import TIMED_OUT, ExecutionState, Refused, Retry
-from sluice_core.failures import NOT_STARTED
+from sluice_core.executors import TIMED_OUT, ExecutionState, Retry
 from sluice_core.jobs import JobKey
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mypy_boto3_batch.type_defs import KeyValuePairTypeDef
 
-    from sluice_core.executors import StartResult
     from sluice_core.jobs import Submission
 
 # The container's name in the job definition and in the task definition.
@@ -45,32 +42,13 @@ def read_environment(pairs: Iterable[Mapping[str, Any]]) -> tuple[JobKey, str] |
     return (JobKey(owner, job_id), token) if owner and job_id and token else None
 
 
-def failed_start(
-    error: ClientError | BotoCoreError, refusals: Collection[str], full: Collection[str] = ()
-) -> StartResult:
-    """Say what a start that failed means for its job, by the service's error codes.
+def failed_start(error: ClientError | BotoCoreError) -> Retry:
+    """Say what a start that failed means for its job: whatever it was, it is to be tried again.
 
-    Parameters
-    ----------
-    error : ClientError or BotoCoreError
-        What the call raised. Unless it was answered, the service may have acted upon it.
-    refusals : collection of str
-        The codes of requests that would never be taken.
-    full : collection of str
-        The codes that say that there is no room at present.
-
-    Raises
-    ------
-    botocore.exceptions.ClientError
-        The error itself, if it says nothing of this job: a missing grant, a missing cluster.
-
+    A service is told ids and nothing of the work, so that what it refuses is never the job's fault. Its queue is
+    switched off, a role cannot be assumed yet, a grant is missing: the next deployment mends that, or an operator.
     """
-    code = error_code(error)
-    if code in refusals:
-        return Refused(NOT_STARTED)
-    if code in full or is_transient(error):
-        return Retry(code)
-    raise error
+    return Retry(error_code(error))
 
 
 def error_code(error: ClientError | BotoCoreError) -> str:

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 # What a step of the workflow raises when the workload says that the job can never succeed.
 WORK_REFUSED = "WorkRefused"
 
-_REFUSALS = {"InvalidExecutionInput", "InvalidName", "ValidationException"}
-_FULL = {"ExecutionLimitExceeded"}
 # What a state fails with that takes too long (Amazon States Language, "Error names"); an execution has a status.
 _STATE_TIMED_OUT = "States.Timeout"
 _STATES = {
@@ -66,14 +64,7 @@ class StepFunctionsExecutor:
         """Refuse nothing."""
 
     def start(self, submissions: Sequence[Submission]) -> list[StartResult]:
-        """Start an execution for each job; a repeated start finds the one that is there, ended or not.
-
-        Raises
-        ------
-        botocore.exceptions.ClientError
-            For what no retry mends: a missing grant, or no such state machine.
-
-        """
+        """Start an execution for each job; a repeated start finds the one that is there, ended or not."""
         return [self._start(one) for one in submissions]
 
     def _start(self, submission: Submission) -> StartResult:
@@ -90,7 +81,7 @@ class StepFunctionsExecutor:
         except (ClientError, BotoCoreError) as error:
             if error_code(error) == "ExecutionAlreadyExists":
                 return Started(self._execution_arn(token))
-            return failed_start(error, _REFUSALS, _FULL)
+            return failed_start(error)
         return Started(answer["executionArn"])
 
     def _execution_arn(self, name: str) -> str:
