@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 from infra.assemblies import Assembly, logical_id
+from infra.variants import IMAGE
 from sluice_harness.deploy import removal
 from sluice_harness.description import ROOT
-from sluice_infra.stages import LOG_RETENTIONS, Domain, StageConfig, stage_config
+from sluice_infra import stages
+from sluice_infra.executor_settings import Containers, Workflows
+from sluice_infra.stages import LOG_RETENTIONS, Domain, StageConfig, Thresholds, stage_config
 
 pytestmark = pytest.mark.xdist_group("infra")
 
@@ -23,8 +26,50 @@ def test_a_personal_stage_is_dev_under_a_name_of_its_own() -> None:
     assert stage_config("ann-2") == replace(stage_config("dev"), name="ann-2")
 
 
-def test_what_is_deployed_to_the_engine_has_the_local_stage_s_sizes() -> None:
-    assert stage_config("ann-2", on_engine=True) == replace(stage_config("local"), name="ann-2")
+def test_what_is_deployed_to_the_engine_has_the_local_stage_s_sizes_and_runs_what_is_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # given a stage whose every setting is another than the local one's
+    own = replace(
+        stage_config("dev"),
+        name="ann",
+        protected=True,
+        bundle_target="lambda",
+        traffic_shift="Canary10Percent5Minutes",
+        throttle_rate=5,
+        throttle_burst=5,
+        processor_concurrency=7,
+        work_concurrency=7,
+        memory_mib=256,
+        work_memory_mib=2_048,
+        trace_rate=1,
+        log_level="DEBUG",
+        workloads="report=sluice_core.weather:WeatherReport,video=sluice_core.weather:WeatherReport",
+        executors="video=batch",
+        stepfunctions=Workflows(timeout_s=90),
+        batch=Containers(image=IMAGE, max_running=4, timeout_s=70),
+        ecs=Containers(image=IMAGE, timeout_s=80),
+        draining=("ecs",),
+        thresholds=Thresholds(drain_s=1),
+        domain=Domain(name="jobs.example.com", certificate_arn=CERTIFICATE, hosted_zone_id="Z1"),
+        web_acl_arn="arn:aws:wafv2:us-east-1:000000000000:regional/webacl/one/two",
+        alarm_emails=("ann@example.com",),
+        runbooks="https://runbooks.example.com",
+    )
+    local = stage_config("local")
+    assert [one.name for one in fields(own) if getattr(own, one.name) == getattr(local, one.name)] == []
+    monkeypatch.setitem(stages._STAGES, "ann", own)
+
+    # when it is deployed to the engine
+    there = stage_config("ann", on_engine=True)
+
+    # then sizes and what is in no account are local's, and all that says what it is and what runs is its own
+    locals_ = {
+        *("protected", "bundle_target", "traffic_shift", "throttle_rate", "throttle_burst"),
+        *("processor_concurrency", "work_concurrency", "thresholds", "domain", "web_acl_arn", "alarm_emails"),
+    }
+    assert {one.name for one in fields(own) if getattr(there, one.name) != getattr(own, one.name)} == locals_
+    assert {one.name for one in fields(own) if getattr(there, one.name) == getattr(local, one.name)} == locals_
 
 
 def test_only_production_keeps_what_it_holds_when_it_is_deleted() -> None:

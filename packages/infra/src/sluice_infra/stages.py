@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from aws_cdk import aws_logs as logs
 
@@ -238,19 +238,18 @@ class StageConfig:
 _PROD = StageConfig(name="prod")
 _DEV = replace(_PROD, name="dev", protected=False, log_days=7, result_days=7, traffic_shift=None)
 _PACKAGED = replace(_PROD, name="packagedstage", alarm_emails=("alarms@packaged.example",))
-# Three workers with work and two processors fill two cores; more would only wait for each other.
-_LOCAL = replace(
-    _PROD,
-    name="local",
-    protected=False,
-    bundle_target="host",
-    throttle_rate=10_000,
-    throttle_burst=10_000,
-    processor_concurrency=2,
-    work_concurrency=3,
-    traffic_shift=None,
+# What is this machine's and not the stage's, whichever stage is on it.
+_ON_ENGINE: Mapping[str, Any] = {
+    "protected": False,
+    "bundle_target": "host",
+    "throttle_rate": 10_000,
+    "throttle_burst": 10_000,
+    # Three workers with work and two processors fill two cores; more would only wait for each other.
+    "processor_concurrency": 2,
+    "work_concurrency": 3,
+    "traffic_shift": None,
     # Messages and invocations take real time where a stage's minutes may be a second each (`--speed`).
-    thresholds=Thresholds(
+    "thresholds": Thresholds(
         request_age_s=10,
         work_age_s=20,
         iterator_age_s=10,
@@ -258,7 +257,12 @@ _LOCAL = replace(
         account_concurrency=12,
         latency_ms=20_000,
     ),
-)
+    # What is in an account of AWS is not here, and nobody is to be woken.
+    "domain": None,
+    "web_acl_arn": None,
+    "alarm_emails": (),
+}
+_LOCAL = replace(_PROD, name="local", **_ON_ENGINE)
 # The local stage with every executor. Its containers are processes of this machine, whatever the image's digest.
 _PROCESSES = Containers(
     image=f"000000000000.dkr.ecr.us-east-1.amazonaws.com/sluice-job@sha256:{'0' * 64}", max_running=3, timeout_s=60
@@ -295,7 +299,8 @@ def stage_config(name: str, *, on_engine: bool = False) -> StageConfig:
     name : str
         ``local``, ``dev``, ``staging``, ``prod``, or a name that somebody has chosen.
     on_engine : bool, optional
-        Whether the stage is deployed to the local engine, and not to AWS: the local stage's sizes under this name.
+        Whether the stage is deployed to the local engine, and not to AWS. Sizes, throttles and thresholds are then
+        the local stage's, and nothing of it is protected or in an account; what runs, and where, is its own.
 
     Raises
     ------
@@ -305,6 +310,5 @@ def stage_config(name: str, *, on_engine: bool = False) -> StageConfig:
     """
     if on_engine and name == _PACKAGED.name:  # it keeps its sizes, which are parameters
         return replace(_PACKAGED, bundle_target="host")
-    if on_engine and name != _LONGWORK.name:
-        return replace(_LOCAL, name=name)
-    return _STAGES.get(name) or replace(_DEV, name=name)
+    config = _STAGES.get(name) or replace(_DEV, name=name)
+    return replace(config, **_ON_ENGINE) if on_engine else config
