@@ -70,9 +70,10 @@ def test_an_execution_is_listed_looked_at_and_stopped(
     ended = operated.ended(job_id)
     assert (ended["status"], ended.get("error", {}).get("code")) == ("FAILED", "STOPPED")
 
-    # and its row still says where it was
+    # and its row still says where it was, and how to look at it
     row = told(longwork, capsys, "job", "show", job_id, "--owner", operated.sub)["job"]
     assert (row["executor"], row["handle"]) == (executor, execution["handle"])
+    assert execution["handle"] in shell.type(row["command"])
 
 
 def test_a_job_of_lambda_says_where_its_lines_are(
@@ -82,9 +83,11 @@ def test_a_job_of_lambda_says_where_its_lines_are(
     job_id = operated.accepted({"parameters": {"records": 5}})
     assert operated.ended(job_id)["status"] == "COMPLETED"
 
-    # when its row is looked at, then the command that it names finds the invocation's lines
+    # when its row is looked at, then the command that it names finds the line of how the work ended, and only its own
     row = told(longwork, capsys, "job", "show", job_id, "--owner", operated.sub)["job"]
     assert row["executor"] == "lambda"
     shell.type(f". docs/runbooks/shell.sh {longwork.name}")
     assert "aws logs filter-log-events" in row["command"]
-    shell.type(row["command"])
+    found = json.loads(shell.type(row["command"]))["events"]
+    lines = [json.loads(event["message"]) for event in found]
+    assert [(line["jobId"], line["outcome"]) for line in lines] == [(job_id, "completed")]

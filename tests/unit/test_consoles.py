@@ -51,10 +51,10 @@ def test_an_invocation_s_lines_have_a_page() -> None:
     place, _, found = address.partition("#logsV2:log-groups/log-group/")
     assert place == f"{CONSOLE}/cloudwatch/home?region=eu-west-1"
 
-    # then the group and the request id are in it
+    # then the group and the job's id are in it, which the lines have
     group, _, pattern = found.partition("/log-events$3FfilterPattern$3D")
     decoded = [unquote(unquote(part.replace("$", "%"))) for part in (group, pattern)]
-    assert decoded == [LOGS, f'"{REQUEST}"']
+    assert decoded == [LOGS, '"job"']
     assert "%" not in found
     assert page(AWS, job_of("lambda", REQUEST)) == ""
 
@@ -75,5 +75,9 @@ def test_a_command_shows_the_same_anywhere(executor: str, shown: str) -> None:
 
 def test_what_a_row_says_is_no_part_of_a_shell_s_language() -> None:
     assert command(AWS, job_of("batch", "a; rm -rf ~")).endswith("--jobs 'a; rm -rf ~'")
+
+
+def test_an_invocation_s_lines_are_found_by_the_job_that_they_are_of() -> None:
+    # given that no line has the request id, and that only those since the job was submitted can be of it
     lines = command(AWS, job_of("lambda", REQUEST), LOGS)
-    assert lines == f"aws logs filter-log-events --log-group-name {LOGS} --filter-pattern '\"{REQUEST}\"'"
+    assert lines == f"aws logs filter-log-events --log-group-name {LOGS} --start-time 1 --filter-pattern '\"job\"'"

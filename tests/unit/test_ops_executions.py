@@ -183,8 +183,9 @@ def test_a_job_says_which_executor_has_it_and_how_to_look_at_it(site: Site, caps
     one = site.operated.submitted("by-lambda")
     site.operated.ledger.claim([Attempt(one.key, "attempt")], now_ms(), now_ms() + 1_000, handle="request-7")
     told = site.json(capsys, "job", "show", one.key.job_id, "--owner", one.key.owner)["job"]
-    assert (
-        told["command"] == "aws logs filter-log-events --log-group-name /worker --filter-pattern '\"request-7\"'"
+    assert told["command"] == (
+        f"aws logs filter-log-events --log-group-name /worker --start-time {one.submitted_at} "
+        f"--filter-pattern '\"{one.key.job_id}\"'"
     )
 
 

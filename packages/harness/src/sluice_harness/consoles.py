@@ -27,7 +27,7 @@ def page(stage: StageDescription, job: Job, log_group: str = "") -> str:
     job : Job
         Its row says which executor had it last, and by which handle.
     log_group : str, optional
-        Of the batch simulator, whose invocations are known by their log lines.
+        Of the batch simulator, whose lines tell of a job by its id; an invocation has several jobs and no page.
 
     """
     if stage.endpointUrl or not job.handle:
@@ -35,7 +35,7 @@ def page(stage: StageDescription, job: Job, log_group: str = "") -> str:
     region, handle = stage.region, quote(job.handle, safe=":")
     console = f"https://{region}.console.aws.amazon.com"
     if job.executor == LAMBDA and log_group:
-        found = f"log-group/{_twice(log_group)}/log-events$3FfilterPattern$3D{_twice(_quoted(job.handle))}"
+        found = f"log-group/{_twice(log_group)}/log-events$3FfilterPattern$3D{_twice(_quoted(job))}"
         return f"{console}/cloudwatch/home?region={region}#logsV2:log-groups/{found}"
     cluster, task = (arn.rpartition("/")[2] for arn in (stage.executors.ecsCluster, job.handle))
     pages = {
@@ -51,8 +51,9 @@ def command(stage: StageDescription, job: Job, log_group: str = "") -> str:
     if not job.handle:
         return ""
     if job.executor == LAMBDA and log_group:
-        pattern = shlex.quote(_quoted(job.handle))
-        return f"aws logs filter-log-events --log-group-name {log_group} --filter-pattern {pattern}"
+        # Without a start, all that the group keeps would be read.
+        lines = f"aws logs filter-log-events --log-group-name {log_group} --start-time {job.submitted_at}"
+        return f"{lines} --filter-pattern {shlex.quote(_quoted(job))}"
     handle = shlex.quote(job.handle)
     commands = {
         STEP_FUNCTIONS: f"aws stepfunctions describe-execution --execution-arn {handle}",
@@ -62,9 +63,9 @@ def command(stage: StageDescription, job: Job, log_group: str = "") -> str:
     return commands.get(job.executor, "")
 
 
-def _quoted(text: str) -> str:
-    """Return a text as a filter pattern that looks for it, hyphens and all."""
-    return f'"{text}"'
+def _quoted(job: Job) -> str:
+    """Return the filter pattern that looks for a job's id, hyphens and all."""
+    return f'"{job.key.job_id}"'
 
 
 def _twice(text: str) -> str:
