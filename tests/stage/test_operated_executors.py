@@ -83,7 +83,7 @@ def test_a_job_of_lambda_says_where_its_lines_are(
     job_id = operated.accepted({"parameters": {"records": 5}})
     assert operated.ended(job_id)["status"] == "COMPLETED"
 
-    # when its row is looked at, then the command that it names finds the line of how the work ended, and only its own
+    # when its row is looked at, then the command that it names finds how its work ended, and no other job
     row = told(longwork, capsys, "job", "show", job_id, "--owner", operated.sub)["job"]
     assert row["executor"] == "lambda"
     shell.type(f". docs/runbooks/shell.sh {longwork.name}")
