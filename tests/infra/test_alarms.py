@@ -342,6 +342,24 @@ def test_an_executor_is_saturated_when_its_slots_are_taken_and_jobs_wait(assembl
         assert [value > alarm["Threshold"] for value in saturated.values()] == [False, False, True]
 
 
+def test_half_of_an_executor_s_retention_is_left_when_someone_is_told_that_jobs_will_be_lost(
+    assembly: Assembly,
+) -> None:
+    queues = assembly.of_type("SQS::Queue")
+    for executor in external(assembly):
+        # given an executor's queue
+        alarm = metric_alarms(assembly)[f"{executor}-near-retention"]
+        queue = assembly.outputs[f"{executor.capitalize()}QueueUrl"]["Ref"]
+        watching = watched_things(assembly)["ApproximateAgeOfOldestMessage", queue]
+        assert f"{executor}-near-retention" in watching
+
+        # then somebody is woken when a job has waited for half of the time that it keeps jobs
+        assert alarm["Threshold"] == queues[queue]["MessageRetentionPeriod"] / 2
+        assert said(alarm)["severity"] == "critical"
+        hours = queues[queue]["MessageRetentionPeriod"] // 3_600
+        assert f"half of the {hours} hours that the {executor} queue keeps it" in said(alarm)["means"]
+
+
 def test_the_alarm_on_dynamodb_s_own_errors_watches_every_operation_that_a_function_may_call(
     assembly: Assembly,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ from infra.billed import metrics_in_alarms, metrics_of_executors, number, table
 from sluice_harness.bench import executor_money as money
 from sluice_harness.description import ROOT
 from sluice_harness.review.costs import MONTH_S, estimate, prices
-from sluice_infra.executor_settings import Containers
+from sluice_infra.executor_settings import Containers, retention_s
 from sluice_infra.stages import stage_config
 
 if TYPE_CHECKING:
@@ -92,7 +93,20 @@ def test_what_is_said_of_a_job_in_words() -> None:
     # A set's members count by their bytes and one more each (Amazon DynamoDB, "Item sizes and formats").
     token, kilobyte = 21 + 1, 1_024
     assert f"two units each from {kilobyte // token} slots taken on, and {-(-1_000 * token // kilobyte)}" in SAID
-    assert f"a million take {1e6 / 1_000 / 24 / 7:.0f} weeks" in SAID
+
+
+def test_how_many_jobs_may_wait_is_what_drains_while_their_queue_keeps_them() -> None:
+    # given the retention of a stage that keeps rows as long as usual, and jobs of an hour
+    config = replace(stage_config("prod"), draining=("stepfunctions",))
+    kept_h = retention_s(config, "stepfunctions") / 3_600
+    assert f"{kept_h / 24:g} days, or as long as rows live (`result_days`) without `timeout_s`" in SAID
+    assert "*max_running* x *retention* / *time of a job*" in SAID
+
+    # then the page has what drains within it by the usual cap, by the highest, and how long a million takes
+    usual, highest = config.stepfunctions.max_running, 1_000
+    assert f"with a cap of {usual} and {kept_h / 24:g} days, {usual * kept_h:,.0f} jobs of an hour" in SAID
+    assert f"the most that a cap may be, {highest:,}, {highest * kept_h:,.0f}." in SAID
+    assert f"A million of them take {1e6 / highest / 24 / 7:.0f} weeks" in SAID
 
 
 def test_what_a_stage_costs_besides_is_what_it_has_more(synthesized: Callable[[str], Assembly]) -> None:

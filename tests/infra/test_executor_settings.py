@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from infra.variants import IMAGE
 from sluice_core.executors import BATCH, ECS, STEP_FUNCTIONS
-from sluice_infra.executor_settings import Containers, Workflows
+from sluice_infra.executor_settings import Containers, Workflows, retention_s
 from sluice_infra.functions import TIMEOUTS_S, timeouts_s
 from sluice_infra.stages import StageConfig, stage_config
 
@@ -16,6 +16,7 @@ pytestmark = pytest.mark.xdist_group("infra")
 
 PROD = stage_config("prod")
 TYPE = "weather-report"
+DAY_S = 86_400
 
 
 def containers(**settings: Any) -> dict[str, Any]:
@@ -88,8 +89,12 @@ def test_a_stage_has_the_functions_of_the_executors_that_it_has() -> None:
         (containers(vcpu=0.25, memory_mib=4_096), r"batch\.memory_mib must be"),
         (containers(max_running=0), r"batch\.max_running must be 1-1,000, not 0"),
         (containers(max_running=1_001), r"batch\.max_running must be 1-1,000"),
-        (containers(timeout_s=59), r"batch\.timeout_s must be 60-1,209,600, and no longer than rows are kept"),
-        ({**containers(timeout_s=2 * 86_400), "result_days": 1}, r"batch\.timeout_s must be 60-86,400"),
+        (containers(timeout_s=59), r"batch\.timeout_s must be 60-1,209,600, not 59"),
+        (
+            {**containers(timeout_s=2 * DAY_S), "result_days": 2},
+            r"result_days must be 3 or more: .*batch\.timeout_s",
+        ),
+        ({**containers(timeout_s=2 * DAY_S + 1), "result_days": 3}, r"result_days must be 4 or more"),
         (containers(timeout_s=1_209_601), r"batch\.timeout_s must be"),
         ({"draining": (STEP_FUNCTIONS,), STEP_FUNCTIONS: Workflows(max_running=0)}, r"stepfunctions\.max_running"),
     ],
@@ -97,6 +102,23 @@ def test_a_stage_has_the_functions_of_the_executors_that_it_has() -> None:
 def test_a_wrong_setting_is_named_with_what_it_may_be(settings: dict[str, Any], wanted: str) -> None:
     with pytest.raises(ValueError, match=rf"^stage prod: .*{wanted}"):
         replace(PROD, **settings)
+
+
+@pytest.mark.parametrize(
+    ("result_days", "timeout_s", "expected_s"),
+    [
+        (30, 3_600, 13 * DAY_S),  # a day before its dead-letter queue would lose it
+        (14, DAY_S, 13 * DAY_S),
+        (14, DAY_S + 1, 13 * DAY_S - 1),
+        (7, 3_600, 7 * DAY_S - 3_600),
+        (3, 2 * DAY_S, DAY_S),  # the least that a stage may have
+    ],
+)
+def test_a_queue_keeps_a_job_for_as_long_as_its_row_has_time_to_wait(
+    result_days: int, timeout_s: int, expected_s: int
+) -> None:
+    config = replace(PROD, result_days=result_days, **containers(timeout_s=timeout_s))
+    assert retention_s(config, BATCH) == expected_s
 
 
 @pytest.mark.parametrize(

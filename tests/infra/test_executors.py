@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.xdist_group("infra")
 
+DAY_S = 86_400
 ALONE = {"workflows_alone": STEP_FUNCTIONS, "batch_alone": BATCH, "ecs_draining": ECS}
 # Of which kinds there are resources only where one of these executors is.
 OWN_KINDS = {
@@ -167,6 +168,21 @@ def test_the_starter_has_the_time_that_its_messages_are_hidden(longwork: Assembl
         queue = logical_id(variables(longwork, "starter")[f"{executor.upper()}_QUEUE_URL"])
         assert longwork.of_type("SQS::Queue")[queue]["VisibilityTimeout"] >= 6 * timeout
         assert queue not in mapped
+
+
+@pytest.mark.parametrize(
+    ("alone", "expected_s"), [("batch_alone", 13 * DAY_S), ("ecs_draining", 2 * DAY_S)], indirect=["alone"]
+)
+def test_no_row_expires_while_its_job_waits_or_runs(alone: Assembly, expected_s: int) -> None:
+    # given how long the stage's rows last, and how long a job of its executor may run
+    told = variables(alone, "starter")
+    [executor] = configured_executors({name: str(value) for name, value in told.items()})
+    rows_s, timeout_s = int(told["RETENTION_SECONDS"]), int(told[f"{executor.upper()}_TIMEOUT_SECONDS"])
+
+    # then the executor's queue keeps jobs for as long as it can within that, and not for SQS's four days
+    queue = alone.of_type("SQS::Queue")[logical_id(told[f"{executor.upper()}_QUEUE_URL"])]
+    assert queue["MessageRetentionPeriod"] == expected_s
+    assert expected_s + timeout_s <= rows_s
 
 
 def test_the_starter_and_the_reconciler_run_each_minute(longwork: Assembly) -> None:

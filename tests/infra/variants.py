@@ -92,7 +92,8 @@ def batch_alone(app: cdk.App) -> None:
 
 def ecs_draining(app: cdk.App) -> None:
     """One external executor, which no job type uses any more: ECS."""
-    build(app, replace(LOCAL, draining=("ecs",), ecs=Containers(image=IMAGE, vcpu=0.25, memory_mib=512)))
+    ecs = Containers(image=IMAGE, vcpu=0.25, memory_mib=512, timeout_s=5 * 86_400)
+    build(app, replace(LOCAL, draining=("ecs",), ecs=ecs, result_days=7))
     check(app)
 
 

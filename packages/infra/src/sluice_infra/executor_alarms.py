@@ -13,7 +13,8 @@ from sluice_core.executors import STEP_FUNCTIONS
 from sluice_core.metrics import EXECUTOR, NAMESPACE, STAGE
 
 from sluice_infra import queue_alarms
-from sluice_infra.alarm_specs import MINUTE, AlarmSpec, Series, Severity, of_queue, own
+from sluice_infra.alarm_specs import HOUR, MINUTE, AlarmSpec, Series, Severity, of_queue, own
+from sluice_infra.executor_settings import retention_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +42,7 @@ def _of_work_queue(config: StageConfig, executor: str) -> Iterator[AlarmSpec]:
     yield queue_alarms.dead_letters(executor)
     yield queue_alarms.age_of_oldest(executor, limit_s, _MINUTES, runbook=page)
     yield queue_alarms.age_in_quiet_groups(executor, limit_s, runbook=page)
+    yield _near_retention(executor, retention_s(config, executor))
     yield queue_alarms.time_to_drain(config, executor, runbook=page)
     cap: int = getattr(config, executor).max_running
     yield AlarmSpec(
@@ -57,6 +59,21 @@ def _of_work_queue(config: StageConfig, executor: str) -> Iterator[AlarmSpec]:
         expression=f"IF(FILL(running, 0) >= {cap} AND FILL(age, 0) >= {limit_s}, 1, 0)",
         # Between the end of one execution and the start of the next a slot is free for a moment.
         m=10,
+        n=_MINUTES,
+    )
+
+
+def _near_retention(executor: str, kept_s: int) -> AlarmSpec:
+    return AlarmSpec(
+        name=f"{executor}-near-retention",
+        runbook="executor-backlog",
+        severity=Severity.CRITICAL,
+        means=f"The oldest job has waited for half of the {kept_s / HOUR:g} hours that the {executor} queue keeps "
+        "it; what waits longer than these is lost.",
+        series={"age": of_queue(f"{executor.capitalize()}Queue", "ApproximateAgeOfOldestMessage", "Maximum")},
+        comparison="GreaterThanOrEqualToThreshold",
+        threshold=kept_s / 2,
+        m=_MINUTES,
         n=_MINUTES,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,8 +31,12 @@ _FARGATE: Mapping[float, range] = {
     16: range(32_768, 122_880 + 1, 8_192),
 }
 _LEAST_FARGATE = (0.25, 512)
+_DAY_S = 86_400
+# A day less than SQS keeps anything: a message that moves to the dead-letter queue keeps its age, and the sweeper,
+# which comes each minute, ends its job from there.
+_LONGEST_RETENTION_S = 13 * _DAY_S
 # AWS Batch times out no job sooner than that, and ends those on Fargate after 14 days ("Job timeouts").
-_TIMEOUT_S = range(60, 14 * 86_400 + 1)
+_TIMEOUT_S = range(60, 14 * _DAY_S + 1)
 # An executor's slots are one item of a table, which holds 400 KB and is written at each start.
 _MAX_RUNNING = range(1, 1_001)
 
@@ -93,6 +98,15 @@ def external_executors(executors: str, draining: tuple[str, ...]) -> tuple[str, 
     return tuple(one for one in EXTERNAL if one in there)
 
 
+def retention_s(config: StageConfig, executor: str) -> int:
+    """Return for how many seconds an executor's queue keeps a job that waits.
+
+    A row outlasts such a wait and the run that follows; not always those of a job that is started again.
+    """
+    settings: Workflows | Containers = getattr(config, executor)
+    return min(_LONGEST_RETENTION_S, config.result_days * _DAY_S - settings.timeout_s)
+
+
 def demands(config: StageConfig) -> Iterator[tuple[str, bool, str]]:
     """Yield each setting of executors that can be wrong, whether it is right, and what it may be."""
     try:
@@ -113,9 +127,11 @@ def _of_executor(config: StageConfig, executor: str) -> Iterator[tuple[str, bool
     settings: Workflows | Containers = getattr(config, executor)
     running = settings.max_running in _MAX_RUNNING
     yield f"{executor}.max_running", running, f"{_MAX_RUNNING[0]:,}-{_MAX_RUNNING[-1]:,}"
-    longest = min(_TIMEOUT_S[-1], config.result_days * 86_400)
-    lasts = _TIMEOUT_S[0] <= settings.timeout_s <= longest
-    yield f"{executor}.timeout_s", lasts, f"{_TIMEOUT_S[0]}-{longest:,}, and no longer than rows are kept"
+    yield f"{executor}.timeout_s", settings.timeout_s in _TIMEOUT_S, f"{_TIMEOUT_S[0]}-{_TIMEOUT_S[-1]:,}"
+    # A row that expires under its job ends it for nobody.
+    least = math.ceil(settings.timeout_s / _DAY_S) + 1
+    is_kept = config.result_days >= least
+    yield "result_days", is_kept, f"{least} or more: rows are kept for {executor}.timeout_s and a day of waiting"
     if isinstance(settings, Containers):
         image = bool(_IMAGE.fullmatch(settings.image))
         yield f"{executor}.image", image, "ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME@sha256:..., with its digest"

@@ -23,6 +23,7 @@ from sluice_infra.batch_executor import BatchExecutor
 from sluice_infra.container_network import ContainerNetwork
 from sluice_infra.containers import JobContainer
 from sluice_infra.ecs_executor import EcsExecutor
+from sluice_infra.executor_settings import retention_s
 from sluice_infra.functions import Function, timeouts_s
 from sluice_infra.queues import MAX_RECEIVES, RedrivenQueue
 from sluice_infra.workflow import Workflow, add_step
@@ -109,7 +110,12 @@ class ExternalExecutors:
         self.functions: dict[str, Function] = {}
         timeouts = timeouts_s(config)
         self._queues = {
-            executor: RedrivenQueue(stack, executor.title(), consumer_timeout_s=timeouts["starter"])
+            executor: RedrivenQueue(
+                stack,
+                executor.title(),
+                consumer_timeout_s=timeouts["starter"],
+                retention=cdk.Duration.seconds(retention_s(config, executor)),
+            )
             for executor in config.external_executors
         }
         self._completions = RedrivenQueue(stack, "Completions", consumer_timeout_s=timeouts["completion"])
