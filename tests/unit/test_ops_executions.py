@@ -189,6 +189,29 @@ def test_a_job_says_which_executor_has_it_and_how_to_look_at_it(site: Site, caps
     )
 
 
+@pytest.mark.parametrize("columns", ["20", "300"])
+def test_handles_and_commands_are_whole_lines_to_paste(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: Capture, columns: str
+) -> None:
+    # given a running job, and a terminal that is narrower than its handle, or wider than all that there is to say
+    monkeypatch.setenv("COLUMNS", columns)
+    [row] = site.running("runs")
+    capsys.readouterr()  # what functions have printed
+
+    # when it is shown, and listed
+    assert site.operated.run("job", "show", row.key.job_id, "--owner", row.key.owner) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert site.operated.run("executions", "--executor", "ecs") == 0
+    listed = capsys.readouterr().out.splitlines()
+
+    # then handle and command are on a line each, with nothing behind them
+    told = dict(line.split(maxsplit=1) for line in shown)
+    assert told["handle"] == row.handle
+    assert told["command"] == f"aws ecs describe-tasks --cluster {CLUSTER} --tasks {row.handle}"
+    assert [line.split()[-1] for line in listed if row.key.job_id in line] == [row.handle]
+    assert [line for line in (*shown, *listed) if line != line.rstrip()] == []
+
+
 # dead letters
 
 

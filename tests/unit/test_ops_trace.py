@@ -80,6 +80,7 @@ def test_a_trace_is_drawn_in_the_order_of_its_calls(operated: Operated, traces: 
     shown = capsys.readouterr().out
     assert root in shown
     assert "1,000 ms" in shown
+    assert [line for line in shown.splitlines() if line != line.rstrip()] == []
     rows = [(name, start, lasted, marked) for name, start, lasted, _, marked in drawn(shown)]
     assert rows == [
         ("ApiGateway::Stage api/prod", "0.0", "25", ""),

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
 
 _MS_PER_S = 1000
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
-# What reads a pipe does not mind long lines, and ids broken in two are of no use to it.
-_PIPE_WIDTH = 240
+_BETWEEN_COLUMNS = 2
 
 
 def plain(value: object) -> Text:
@@ -32,7 +30,7 @@ def plain(value: object) -> Text:
 def console(*, progress: bool = False) -> Console:
     """Return standard output, or standard error for progress; made anew, for tests replace both."""
     stream = sys.stderr if progress else sys.stdout
-    return Console(file=stream, highlight=False, width=None if stream.isatty() else _PIPE_WIDTH)
+    return Console(file=stream, highlight=False)
 
 
 def say(text: str) -> None:
@@ -46,13 +44,17 @@ def show_json(document: object) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows; long values are folded, never cut off, for ids are there to be copied."""
-    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*map(plain, row))
-    console().print(table)
+    """Print rows, one a line however narrow the terminal is: ids and commands are there to be copied."""
+    header = [[Text(column, style="bold") for column in columns]] if any(columns) else []
+    lines = [*header, *([plain(value) for value in row] for row in rows)]
+    widths = [max(cell.cell_len for cell in column) for column in zip(*lines, strict=True)]
+    target = console()
+    for cells in lines:
+        for cell, width in zip(cells, widths, strict=True):
+            cell.pad_right(width - cell.cell_len + _BETWEEN_COLUMNS)
+        line = Text().join(cells)
+        line.rstrip()
+        target.print(line, soft_wrap=True)
 
 
 def show_fields(fields: Sequence[tuple[str, object]]) -> None:

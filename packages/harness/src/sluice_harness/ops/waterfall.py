@@ -79,7 +79,9 @@ def draw(trace: Trace) -> None:
     axis = _Axis(trace.start, max(end - trace.start, 1e-6))
     console = Console(file=sys.stdout, highlight=False, width=width)
     console.print(_title(trace, axis))
-    console.print(_table(rows, axis, width))
+    with console.capture() as drawn:
+        console.print(_table(rows, axis, width))
+    sys.stdout.writelines(f"{line.rstrip()}\n" for line in drawn.get().splitlines())
     _show_notes(rows)
 
 
