@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from infra.assemblies import Assembly, Properties, logical_id
 from infra.watched import STAGES, alarm_complaints, operands, renamings, resolved, table_operations
+from sluice_core import metrics
 from sluice_core.executors import EXTERNAL
 from sluice_harness.cloudwatch.expressions import parse
 from sluice_harness.description import ROOT
@@ -340,6 +341,14 @@ def test_an_executor_is_saturated_when_its_slots_are_taken_and_jobs_wait(assembl
 
         # then the last alone breaches
         assert [value > alarm["Threshold"] for value in saturated.values()] == [False, False, True]
+
+
+def test_the_latency_objective_is_of_lambda_s_jobs(assembly: Assembly) -> None:
+    # given that the jobs of external executors take as long as they may, and have a metric of their own
+    windows = [alarm for name, alarm in metric_alarms(assembly).items() if name.startswith("latency-burn-")]
+
+    # then no window looks at that
+    assert {use.name for alarm in windows for use in operands(alarm)} == {metrics.END_TO_END.name}
 
 
 def test_half_of_an_executor_s_retention_is_left_when_someone_is_told_that_jobs_will_be_lost(

@@ -39,6 +39,7 @@ OF_EXECUTORS = {
         *(metrics.JOBS_FAILED_TIMED_OUT, metrics.JOBS_FAILED_STOPPED),
         *(metrics.EXECUTIONS_RUNNING, metrics.EXECUTIONS_NOT_STARTED),
         *(metrics.COMPLETIONS_DROPPED, metrics.COMPLETIONS_RECONCILED),
+        metrics.EXTERNAL_END_TO_END,
     )
 }
 

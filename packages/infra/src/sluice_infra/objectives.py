@@ -1,9 +1,9 @@
 """The service's objectives, and the alarms on how fast their error budgets burn.
 
 Availability: of the submissions, those that were neither refused with a 5xx nor ended FAILED by no fault of their
-own. Latency: of the completed jobs, those within a time. A burn rate of 1 spends the budget of 30 days in 30 days;
-an alarm looks at two windows, so that it fires on what matters and stops when it is over (Google's SRE Workbook,
-"Alerting on SLOs").
+own. Latency: of the completed jobs that ``lambda`` ran, those within a time. A burn rate of 1 spends the budget of
+30 days in 30 days; an alarm looks at two windows, so that it fires on what matters and stops when it is over
+(Google's SRE Workbook, "Alerting on SLOs").
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _availability(config: StageConfig) -> tuple[Mapping[str, Series], str]:
 
 
 def _latency(config: StageConfig) -> tuple[Mapping[str, Series], str]:
-    """Of the completed jobs: those that took longer than the objective allows."""
+    """Of the completed jobs that ``lambda`` ran: those that took longer than the objective allows."""
     series = {
         "within": own(metrics.END_TO_END, f"PR(:{config.thresholds.latency_ms})"),
         "jobs": own(metrics.END_TO_END, "SampleCount"),

@@ -32,7 +32,7 @@ _QUEUE_REQUESTS = (
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The window in numbers. Times in ms, None where no job completed.
+    """The window in numbers. Times in ms, of ``lambda``'s jobs; None where none of them completed.
 
     Attributes
     ----------
