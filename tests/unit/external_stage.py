@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 from sluice_core import configured
-from sluice_core.executors import TIMED_OUT, Execution, ExecutionState, Started
+from sluice_core.executors import Execution, ExecutionState, Started
+from sluice_core.external import stopped_for
 from sluice_core.inputs import InputStore
 from sluice_core.ledger import Attempt, Start
 from sluice_core.results import ResultWriter
 from sluice_core.slots import Slots
-from sluice_core.work_queue import WorkQueueExecutor
+from sluice_core.work_queue import WorkQueueExecutor, read_work_message
 from sluice_core.workloads import WorkResult
-from sluice_handlers import batches, lanes, settling
+from sluice_handlers import batches, pools
 from sluice_handlers.staging import Staging
 from unit import workloads_for_tests
 from unit.lambda_events import MAX_RECEIVES, Context, failed_ids, row, sqs_record
@@ -62,9 +63,6 @@ class Service:
     answers: deque[StartResult] = field(default_factory=deque)
     stopped: list[tuple[str, str]] = field(default_factory=list)
 
-    def check(self, submission: Submission) -> None:
-        """Take any job."""
-
     def start(self, submissions: Sequence[Submission]) -> list[StartResult]:
         return [self._start(one) for one in submissions]
 
@@ -81,8 +79,7 @@ class Service:
             self.stopped.append((handle, reason))
             for token, one in self.executions.items():
                 if one.handle == handle and one.state is ExecutionState.OPEN:
-                    state = ExecutionState.TIMED_OUT if reason == TIMED_OUT else ExecutionState.STOPPED
-                    self.executions[token] = replace(one, state=state)
+                    self.executions[token] = replace(one, state=stopped_for(reason))
 
     def look(self, handles: Sequence[str]) -> dict[str, Execution | None]:
         assert all(handles)
@@ -209,6 +206,10 @@ class ExternalStage:
         queued = sum(self.queues[executor].depth())
         return (found.executing, self.held(executor), self.bucket.keys(), queued) == ("", set(), left, 0)
 
+    def set_aside(self, executor: str = "ecs") -> list[Submission]:
+        """Take the jobs that lie on an executor's dead-letter queue."""
+        return [read_work_message(one["Body"]) for one in self.dead_letters[executor].receive()]
+
     def store(self, attempt: Attempt) -> StoredResult:
         """Store a result as a worker does."""
         return ResultWriter(self.bucket.s3, self.bucket.name).put(attempt.key, attempt.token, MADE)
@@ -297,10 +298,9 @@ def external(
 ) -> ExternalStage:
     """Return a stage with two external executors; nobody waits, and what is put back is there at once."""
     stage = ExternalStage(engine, table, ledger=ledger, bucket=bucket, make_queue=make_queue, load=load, wire=wire)
-    for module in (configured, lanes):
+    for module in (configured, pools):
         monkeypatch.setattr(module, "configured_executors", lambda _: stage.services)
-    for module, name in ((settling, "_FIRST_DELAY_S"), (batches, "_FIRST_DELAY_S")):
-        monkeypatch.setattr(module, name, 0)
+    monkeypatch.setattr(batches, "_FIRST_DELAY_S", 0)
 
     wire.stand_ins["Invoke"] = {"StatusCode": 202}
     return stage

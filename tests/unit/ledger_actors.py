@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from botocore.exceptions import ClientError
 from sluice_core.executors import BATCH, LAMBDA, STEP_FUNCTIONS, Execution, ExecutionState, Refused, Retry, Started
 from sluice_core.inputs import InputStore
-from sluice_core.jobs import JobError, JobKey, JobStatus, StoredResult, Submission
+from sluice_core.jobs import NOT_STARTED, JobError, JobKey, JobStatus, StoredResult, Submission
 from sluice_core.ledger import Attempt, Outcome
 from sluice_core.results import ResultWriter
 from sluice_core.slots import Slots
 from sluice_core.work_queue import WorkQueueExecutor, read_work_message
 from sluice_core.workloads import WorkResult
-from sluice_handlers.lanes import Lane, Stage
+from sluice_handlers.pools import Pool, Pools
 from sluice_handlers.settling import Settlement, Settler
 from sluice_handlers.staging import Staging
 from sluice_handlers.tracing import Tracer
@@ -43,7 +43,6 @@ LEASE_MS = 30_000 + ALLOWANCE_MS
 TIMEOUT_S = 3_600
 EXECUTORS = (BATCH, STEP_FUNCTIONS)
 _OPEN_JOBS = 3
-_NOT_STARTED = JobError("NOT_STARTED", "Nobody would start it.")
 _SCRIPTED = JobError("SCRIPTED", "It was to fail.")
 _ABORTED = JobError("ABORTED", "An operator ended this job.")
 _MADE = WorkResult(b"made", "text/plain", "txt")
@@ -104,7 +103,7 @@ class Actors:
         objects: Any = Objects(self.line)
         queues: Any = self.queues
         services: Any = self.services
-        self._stage = Stage(
+        self._pools = Pools(
             ledger=self.ledger,
             slots=self.slots,
             inputs=InputStore(objects, "bucket"),
@@ -112,14 +111,21 @@ class Actors:
             staging=Staging(objects, "bucket"),
             sqs=queues,
             max_receives=5,
-            lanes={
-                name: Lane(service, WorkQueueExecutor(queues, name), name, cap, TIMEOUT_S)
+            by_executor={
+                name: Pool(
+                    service,
+                    WorkQueueExecutor(queues, name),
+                    WorkQueueExecutor(queues, dead_letters(name)),
+                    name,
+                    cap,
+                    TIMEOUT_S,
+                )
                 for name, service in services.items()
             },
         )
         functions: Any = self._functions
         for module in (functions.starter, functions.settling, functions.reconciler):
-            module._now_ms = lambda: self.now
+            module.now_ms = lambda: self.now
         functions.slots.new_token = lambda now_ms: f"{now_ms:011x}{next(self._numbers):010x}"
         functions.cancel_job._ledger, functions.cancel_job._executors = self.ledger, self.services
 
@@ -164,11 +170,12 @@ class Actors:
             self.ledger.abort(key, _ABORTED, self.now)
 
     def an_operator_brings_a_job_back(self, picks: list[int]) -> None:
-        """With its request, or with the last work message that it had."""
+        """With its request, or with its dead letter, or with the last work message that it had."""
         failed = [job for model in self.models.values() if (job := model.job) and job.status is JobStatus.FAILED]
         for job in picked(failed, picks[0]):
-            queue = self.queues.messages.get(job.executor, [])
-            letters = [one for one in queue if read_work_message(one.body).key == job.key]
+            queues = (job.executor, dead_letters(job.executor))
+            all_letters = [one for name in queues for one in self.queues.messages.get(name, [])]
+            letters = [one for one in all_letters if read_work_message(one.body).key == job.key]
             self.undelivered.append(job.key)
             self.ledger.reopen(job, self.now, self.now + 60_000 + ALLOWANCE_MS)
             if letters and picks[-1] % 2:
@@ -196,7 +203,7 @@ class Actors:
     def starter(self, executor: str) -> Any:
         """Return the starter of an executor."""
         starter: Any = self._functions.starter
-        return starter.Starter(self._stage, executor, self.counts, Tracer("starter", "queue"))
+        return starter.Starter(self._pools, executor, self.counts, Tracer("starter", "queue"))
 
     def an_event_comes(self, picks: list[int]) -> None:
         """The first time, or again, however late; it may lack what the service knows."""
@@ -208,7 +215,7 @@ class Actors:
 
     def settle(self, executor: str, execution: Execution) -> None:
         """Settle an execution as the completion function does."""
-        settler = Settler(self._stage, self.counts)  # type: ignore[arg-type]
+        settler = Settler(self._pools, self.counts)  # type: ignore[arg-type]
         settlement = settler.settle(executor, execution)
         settler.free_slots()
         if self.line.has_struck:
@@ -226,7 +233,7 @@ class Actors:
     def reconcile(self, executor: str) -> None:
         """Look after an executor as the reconciler does."""
         reconciler: Any = self._functions.reconciler
-        reconciler.Round(self._stage, _Waker(), self.counts, lambda: True).look_after(executor)
+        reconciler.Reconciliation(self._pools, _Waker(), self.counts, lambda: True).look_after(executor)
 
     def _busy(self) -> Sequence[str]:
         """Return the executors that have something to do, or all."""
@@ -237,7 +244,7 @@ class Actors:
 
     def a_service_is_short(self, picks: list[int]) -> None:
         service = self.services[EXECUTORS[picks[0] % 2]]
-        service.answers.append(Refused(_NOT_STARTED) if picks[0] > 5 else Retry("no room"))
+        service.answers.append(Refused(NOT_STARTED) if picks[0] > 5 else Retry("no room"))
 
     def an_execution_goes_on(self, picks: list[int]) -> None:
         for service, one in picked(self.running(), picks[0]):
@@ -291,7 +298,7 @@ class Actors:
         elif pick > 5:
             service.end(one, ExecutionState.FAILED if pick == 6 else ExecutionState.TIMED_OUT)
         else:
-            stored = self._stage.results.put(attempt.key, attempt.token, _MADE)
+            stored = self._pools.results.put(attempt.key, attempt.token, _MADE)
             service.end(one, ExecutionState.SUCCEEDED, result=stored)
 
     def _go_on_as_container(self, service: Service, one: Running, attempt: Attempt, pick: int) -> None:
@@ -302,7 +309,7 @@ class Actors:
         elif pick > 5:
             [write] = self.ledger.renew([attempt], self.now + LEASE_MS)
         else:
-            stored = self._stage.results.put(attempt.key, attempt.token, _MADE)
+            stored = self._pools.results.put(attempt.key, attempt.token, _MADE)
             [write] = self.ledger.complete([(attempt, stored)], self.now)
         if write.outcome is Outcome.REFUSED:
             service.end(one, ExecutionState.SUCCEEDED)
@@ -341,6 +348,11 @@ class Actors:
 class _Waker:
     def wake(self, executors: set[str]) -> None:
         """Wake nobody: who is woken may not hear it."""
+
+
+def dead_letters(executor: str) -> str:
+    """Return the name of an executor's dead-letter queue."""
+    return f"{executor}-dlq"
 
 
 def picked(those: Sequence[_T], pick: int) -> list[_T]:

@@ -14,7 +14,9 @@ from botocore.exceptions import ClientError
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from sluice_core.executors import BATCH, LAMBDA, MAX_STARTS
-from unit.ledger_actors import EXECUTORS, Actors, picked
+from sluice_core.jobs import NOT_STARTED, RETRIES_EXHAUSTED, WORKER_LOST
+from sluice_core.work_queue import read_work_message
+from unit.ledger_actors import EXECUTORS, Actors, dead_letters, picked
 from unit.ledger_model import Broken, Deed
 from unit.ledger_world import Trouble
 from unit.wire_faults import Death
@@ -211,9 +213,12 @@ class ExecutionMachine(Actors, RuleBasedStateMachine):
         counted = sum(self.counts.of.get((name, job.key.job_id), 0) for name in ("JobsCompleted", "JobsFailed"))
         if counted > 1 + len(job.history):
             raise Broken("an end is counted once", job, counted)
-        is_given_up = job.error is not None and job.error.code in ("WORKER_LOST", "RETRIES_EXHAUSTED")
+        is_given_up = job.error is not None and job.error in (WORKER_LOST, RETRIES_EXHAUSTED)
         if is_given_up and job.executor == BATCH and job.starts < MAX_STARTS:
             raise Broken("a job is given up once it was started so often", job)
+        may_come_back = is_given_up or job.error == NOT_STARTED
+        if may_come_back and job.executor in EXECUTORS and not self._is_set_aside(job):
+            raise Broken("what was given up can be brought back", job)
         executions = [one.execution for service in self.services.values() for one in service.running]
         succeeded = [one for one in executions if one.result and one.start_token == job.start_token]
         if is_given_up and succeeded:
@@ -223,6 +228,10 @@ class ExecutionMachine(Actors, RuleBasedStateMachine):
             raise Broken(
                 "of a start there is one execution, unless two make it at once or an answer is lost", made
             )
+
+    def _is_set_aside(self, job: Job) -> bool:
+        letters = self.queues.messages.get(dead_letters(job.executor), [])
+        return any(read_work_message(one.body).key == job.key for one in letters)
 
     # In the end
 

@@ -14,7 +14,8 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
-from sluice_core.executors import TIMED_OUT, Execution, ExecutionState, Started
+from sluice_core.executors import Execution, ExecutionState, Started
+from sluice_core.external import stopped_for
 from unit.ledger_wire import Fault, Wire
 from unit.wire_faults import Death
 
@@ -295,7 +296,7 @@ class Service:
         with self.line.call():
             for one in self.running:
                 if one.execution.handle == handle:
-                    self.end(one, ExecutionState.TIMED_OUT if reason == TIMED_OUT else ExecutionState.STOPPED)
+                    self.end(one, stopped_for(reason))
 
     def look(self, handles: Sequence[str]) -> dict[str, Execution | None]:
         """Tell how executions stand; what was started a moment ago is not known to all servers yet."""

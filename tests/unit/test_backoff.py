@@ -264,7 +264,7 @@ def test_a_lease_that_lapses_meanwhile_keeps_nobody_waiting(
     # Given a lease that ends between the claim and the look at it
     hold(ledger, now_ms, lease_s=30)
     times = iter([now_ms, now_ms, now_ms + 31_000])
-    monkeypatch.setattr(simulator, "_now_ms", lambda: next(times, now_ms + 31_000))
+    monkeypatch.setattr(simulator, "now_ms", lambda: next(times, now_ms + 31_000))
 
     handle(simulator, *dispatch(HELD))
 

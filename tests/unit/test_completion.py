@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ClientError
 from sluice_core.executors import MAX_STARTS, ExecutionState
 from sluice_core.jobs import JobStatus
 from unit.lambda_events import job, sqs_record
 from unit.state_changes import REFUSED, SECRET, state_change, without_cause
 from unit.state_changes import output as output_of
+from unit.wire_faults import Fault
 
 if TYPE_CHECKING:
     from unit.external_stage import ExternalStage
@@ -40,7 +42,7 @@ def test_a_workflow_that_succeeded_completes_its_job(external: ExternalStage, ou
     assert output.values("ResultBytes") == [stored.size]
     assert ended.started_at is not None
     assert ended.ended_at is not None
-    assert output.values("EndToEnd") == [ended.ended_at - MINE.submitted_at]
+    assert output.values("ExternalEndToEnd") == [ended.ended_at - MINE.submitted_at]
     assert output.values("RunTime") == [ended.ended_at - ended.started_at]
     assert output.values("QueueWait") == [ended.started_at - MINE.submitted_at]
     lines = [line for line in output.logs if line["outcome"] == "completed"]
@@ -240,6 +242,81 @@ def test_a_job_is_started_so_often_and_no_more(
     assert output.values("JobsRetried") == []
 
 
+# --- jobs that were given up
+
+
+def given_up(external: ExternalStage, now_ms: int) -> dict[str, Any]:
+    """Have a job's last container crash, and return the record of that."""
+    row, attempt = external.container(MINE, now_ms)
+    external.ledger.release([attempt])
+    external.set_numbers(MINE, starts=MAX_STARTS)
+    return external.event(row, "crashed")
+
+
+def test_a_job_that_was_given_up_can_be_brought_back(external: ExternalStage, now_ms: int) -> None:
+    # Given a job that was started as often as it may be, in vain
+    external.complete(given_up(external, now_ms))
+
+    # Then what it asked for lies on its executor's dead-letter queue, once
+    [letter] = external.set_aside()
+    assert (letter, letter.start_token) == (MINE, "")
+
+    # When an operator opens it again and sends that back, then it is started anew
+    external.ledger.reopen(external.row(MINE), now_ms, now_ms + 3_600_000)
+    external.send(letter)
+    external.start()
+    assert external.row(MINE).starts == 1
+    assert external.inputs.get(MINE.key).parameters == MINE.parameters
+
+
+@pytest.mark.parametrize("fault", [Fault.NO_ANSWER, Fault.LOST_ANSWER])
+def test_a_job_that_could_not_be_set_aside_is_not_closed_yet(
+    external: ExternalStage, now_ms: int, fault: Fault
+) -> None:
+    # Given a job that is given up, while its dead-letter queue does not answer
+    event = given_up(external, now_ms)
+    external.wire.strike(fault, "SendMessageBatch", times=1)
+
+    # When its event comes, then it has failed, and its input is there until it has been set aside
+    assert external.complete(event) == [event["messageId"]]
+    assert external.row(MINE).status is JobStatus.FAILED
+    assert external.row(MINE).executing == "ecs"
+
+    assert external.complete(event) == []
+    assert {one.key for one in external.set_aside()} == {MINE.key}
+    assert external.is_over(MINE)
+
+
+def test_a_job_that_was_set_aside_is_closed_though_its_input_is_gone(external: ExternalStage, now_ms: int) -> None:
+    # Given a function that died after it had set a job aside and deleted its input
+    event = given_up(external, now_ms)
+    external.wire.strike_change(Fault.NO_ANSWER, "close", times=1)
+    assert external.complete(event) == [event["messageId"]]
+
+    assert external.complete(event) == []
+
+    assert len(external.set_aside()) == 1
+    assert external.is_over(MINE)
+
+
+@pytest.mark.parametrize("change", ["stopped", "overdue", "refused", "cancelled"])
+def test_what_ended_for_a_reason_of_its_own_is_not_set_aside(
+    external: ExternalStage, now_ms: int, change: str
+) -> None:
+    row, attempt = external.container(MINE, now_ms)
+    if change == "refused":
+        external.ledger.fail([(attempt, REFUSED)], now_ms)
+    elif change == "cancelled":
+        external.ledger.cancel(MINE.key, now_ms)
+    else:
+        external.ledger.release([attempt])
+
+    assert external.complete(external.event(row, "succeeded" if change == "refused" else change)) == []
+
+    assert external.is_over(MINE)
+    assert external.set_aside() == []
+
+
 def test_a_container_that_ran_nothing_is_started_again(external: ExternalStage) -> None:
     # Given a container that ended well and left its job as it was
     [row] = external.started(MINE)
@@ -284,3 +361,26 @@ def test_a_lost_job_whose_input_is_gone_ends(external: ExternalStage) -> None:
     ended = external.row(MINE)
     assert (ended.status, ended.error and ended.error.code) == (JobStatus.FAILED, "WORKER_LOST")
     assert external.is_over(MINE)
+
+
+def test_a_lost_job_whose_input_nobody_can_read_ends(external: ExternalStage) -> None:
+    [row] = external.started(MINE)
+    external.bucket.s3.put_object(
+        Bucket=external.bucket.name, Key=f"inputs/{MINE.key.owner}/{MINE.key.job_id}.json", Body=b"{}"
+    )
+
+    assert external.complete(external.event(row, "crashed")) == []
+
+    assert external.row(MINE).status is JobStatus.FAILED
+    assert external.is_over(MINE)
+
+
+def test_an_input_that_may_not_be_read_is_not_taken_for_gone(external: ExternalStage) -> None:
+    # Given a lost grant
+    [row] = external.started(MINE)
+    external.wire.strike(Fault.DENIED, "GetObject")
+
+    with pytest.raises(ClientError, match="AccessDenied"):
+        external.complete(external.event(row, "crashed"))
+
+    assert external.row(MINE).status is JobStatus.SUBMITTED

@@ -58,7 +58,7 @@ def finish(external: ExternalStage, mine: Submission, now_ms: int) -> None:
 
 def nothing_is_left(external: ExternalStage, now_ms: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """See that a while later no slot, message or object is left but the jobs' results."""
-    monkeypatch.setattr(external.function("reconciler"), "_now_ms", lambda: now_ms + 3_600_000)
+    monkeypatch.setattr(external.function("reconciler"), "now_ms", lambda: now_ms + 3_600_000)
     external.reconcile()
     assert external.held("stepfunctions") == set()
     assert external.queues["stepfunctions"].depth() == (0, 0)

@@ -51,6 +51,13 @@ def test_jobs_of_two_owners_do_not_meet(inputs: InputStore) -> None:
     assert inputs.get(other.key).parameters == {"mine": True}
 
 
+def test_whether_there_is_one_can_be_told_without_reading_it(inputs: InputStore) -> None:
+    inputs.put(JOB)
+
+    assert inputs.has(JOB.key)
+    assert not inputs.has(JobKey(BEN, JOB.key.job_id))
+
+
 def test_putting_it_again_changes_nothing(inputs: InputStore) -> None:
     inputs.put(JOB)
     inputs.put(JOB)

@@ -60,7 +60,7 @@ def functions(external: ExternalStage, load: Load, monkeypatch: pytest.MonkeyPat
     starter, reconciler = external.function("starter"), external.function("reconciler")
     cancel_job = load("cancel_job", **external.settings(), REQUEST_RETENTION_SECONDS=str(REQUEST_RETENTION_S))
     for module in (starter, settling, reconciler):
-        monkeypatch.setattr(module, "_now_ms", module._now_ms)
+        monkeypatch.setattr(module, "now_ms", module.now_ms)
     monkeypatch.setattr(slots, "new_token", slots.new_token)
     nobody = logging.getLogger("nobody")
     nobody.disabled = True
@@ -107,7 +107,7 @@ def test_each_job_ends_once_whatever_befalls_its_executors(run: Run) -> None:
 
 def forget_slots(functions: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody free the slots of those who died."""
-    monkeypatch.setattr(functions.reconciler.Round, "_free_forgotten", lambda *_: set())
+    monkeypatch.setattr(functions.reconciler.Reconciliation, "_free_forgotten", lambda *_: set())
 
 
 def free_too_much(functions: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def resume_nothing(functions: Functions, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def ask_nobody(functions: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rely on events."""
-    monkeypatch.setattr(functions.reconciler.Round, "_ask", lambda *_: None)
+    monkeypatch.setattr(functions.reconciler.Reconciliation, "_ask", lambda *_: None)
 
 
 def ask_too_soon(functions: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,9 +135,14 @@ def give_up_at_once(functions: Functions, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(functions.settling, "MAX_STARTS", 0)
 
 
+def set_nothing_aside(functions: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave nothing of a job that was given up for an operator to bring back."""
+    monkeypatch.setattr(functions.settling, "_GIVEN_UP", ())
+
+
 @pytest.mark.parametrize(
     "break_it",
-    [forget_slots, free_too_much, resume_nothing, ask_nobody, ask_too_soon, give_up_at_once],
+    [forget_slots, free_too_much, resume_nothing, ask_nobody, ask_too_soon, give_up_at_once, set_nothing_aside],
 )
 def test_a_function_that_does_less_is_found_out(
     run: Run,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from botocore.exceptions import ClientError
-from sluice_core.executors import CANCELLED, TIMED_OUT, ExecutionState, Retry
+from sluice_core.executors import CANCELLED, NEVER_BEGAN, TIMED_OUT, ExecutionState, Retry
 from sluice_core.jobs import JobStatus
 from unit.external_stage import CAP, TIMEOUT_S
 from unit.lambda_events import job
@@ -159,9 +159,13 @@ def test_what_runs_on_after_its_job_was_cancelled_is_stopped(external: ExternalS
 
 
 @pytest.mark.parametrize("executor", ["ecs", "stepfunctions"])
-def test_what_runs_past_its_time_is_stopped_and_its_job_fails(external: ExternalStage, executor: str) -> None:
+def test_what_runs_past_its_time_is_stopped_and_its_job_fails(
+    external: ExternalStage, now_ms: int, executor: str
+) -> None:
     # Given an execution that should long have ended itself
-    row = begun(external, executor=executor, ago_s=TIMEOUT_S + 6 * MINUTE)
+    row = begun(external, executor=executor, ago_s=TIMEOUT_S + HOUR)
+    token = row.start_token if executor == "stepfunctions" else "container"
+    external.claim(row, now_ms - (TIMEOUT_S + 6 * MINUTE) * 1000, token=token)
 
     assert external.reconcile() == (1, 0)
     assert external.services[executor].stopped == [(row.handle, TIMED_OUT)]
@@ -169,6 +173,29 @@ def test_what_runs_past_its_time_is_stopped_and_its_job_fails(external: External
 
     ended = external.row(MINE)
     assert (ended.status, ended.error and ended.error.code) == (JobStatus.FAILED, "TIMED_OUT")
+
+
+def test_what_waits_for_its_host_has_time(external: ExternalStage) -> None:
+    # Given a container that nobody could place for longer than its work may take
+    row = begun(external, ago_s=TIMEOUT_S + 6 * HOUR)
+
+    assert external.reconcile() == (1, 0)
+
+    assert external.services["ecs"].stopped == []
+    assert external.row(MINE) == row
+
+
+def test_what_never_gets_a_host_is_stopped_and_started_again(external: ExternalStage) -> None:
+    # Given a container that nobody could place for half a day
+    row = begun(external, ago_s=13 * HOUR)
+
+    assert external.reconcile() == (1, 0)
+    assert external.services["ecs"].stopped == [(row.handle, NEVER_BEGAN)]
+    assert external.reconcile() == (1, 1)
+    external.start()
+
+    again = external.row(MINE)
+    assert (again.status, again.starts) == (JobStatus.SUBMITTED, 2)
 
 
 def test_the_time_of_a_container_counts_from_when_it_began_its_work(external: ExternalStage, now_ms: int) -> None:
@@ -267,7 +294,7 @@ def test_slots_in_use_are_not_freed_however_old(
 ) -> None:
     # Given a start whose token is hours old
     external.queue(MINE)
-    monkeypatch.setattr(external.function("starter"), "_now_ms", lambda: now_ms - HOUR * 1000)
+    monkeypatch.setattr(external.function("starter"), "now_ms", lambda: now_ms - HOUR * 1000)
     external.start()
     external.age(MINE, seconds=-HOUR)  # begun later than its token was made, as far as clocks say
 
@@ -320,6 +347,23 @@ def test_without_time_nothing_is_settled(external: ExternalStage) -> None:
 
     assert external.reconcile(remaining_ms=10_000) == (1, 0)
     assert external.row(MINE).executing == "ecs"
+
+
+def test_who_works_takes_nobodys_turn(
+    external: ExternalStage, monkeypatch: pytest.MonkeyPatch, now_ms: int
+) -> None:
+    # Given one container that was lost among others that renew their leases
+    monkeypatch.setattr(external.function("reconciler"), "_SAMPLE", 1)
+    jobs = [job(f"job-{n}") for n in range(CAP)]
+    lost, *at_work = external.started(*jobs)
+    for row in at_work:
+        external.claim(row, now_ms, AT_WORK)
+    external.services["ecs"].end(lost, ExecutionState.LOST)
+    external.age(*jobs, seconds=HOUR)
+
+    # Then it is the one that is asked about
+    assert external.reconcile() == (1, 1)
+    assert external.row(lost).executing == ""
 
 
 def test_each_has_its_turn(external: ExternalStage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
-from sluice_core import container_run, failures, leases, run_job
+from sluice_core import container_run, leases, run_job
 from sluice_core.external import TRY_AGAIN
-from sluice_core.jobs import JobStatus
+from sluice_core.jobs import TIMED_OUT, JobStatus
 from sluice_core.results import ResultWriter
 from unit.beats import BEAT_S, wait_until
 from unit.container_runs import NEXT_START, START, Containers
@@ -171,7 +171,7 @@ def test_work_that_takes_too_long_fails_and_is_stopped(
 
     # Then the job has failed with what the client is to know, and the work has stopped
     found = row(ledger, long)
-    assert (found.status, found.error) == (JobStatus.FAILED, failures.TIMED_OUT)
+    assert (found.status, found.error) == (JobStatus.FAILED, TIMED_OUT)
     assert found.started_at is not None
     assert found.ended_at is not None
     assert 1_000 <= found.ended_at - found.started_at < 10_000
@@ -196,7 +196,7 @@ def test_a_deadline_waits_for_nobody(
     # When its time is over, then the run ends all the same, with the job failed
     assert container(MINE, WORK_TIMEOUT_SECONDS="1").run() == 0
     [work] = [thread for thread in threading.enumerate() if thread.name == "work"]
-    assert row(ledger, MINE).error == failures.TIMED_OUT
+    assert row(ledger, MINE).error == TIMED_OUT
 
     # And what the work makes of it then is not stored
     deaf.set()

@@ -11,9 +11,9 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from sluice_core import failures, run_job
+from sluice_core import run_job
 from sluice_core.external import TRY_AGAIN
-from sluice_core.jobs import JobStatus
+from sluice_core.jobs import TIMED_OUT, JobStatus
 from sluice_harness.description import ROOT
 from unit import workloads_for_tests
 from unit.container_runs import DEAF, FOREVER_S, QUICK, Containers, begun
@@ -84,7 +84,7 @@ def test_a_deadline_ends_work_that_heeds_no_event_and_threads_that_it_has_left(
     process.communicate(timeout=FOREVER_S / 4)
 
     assert process.returncode == 0
-    assert row(ledger, mine).error == failures.TIMED_OUT
+    assert row(ledger, mine).error == TIMED_OUT
     assert containers.results() == []
 
 

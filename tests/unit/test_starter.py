@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from sluice_core.executors import CANCELLED, ExecutionState, Refused, Retry
-from sluice_core.jobs import JobError, JobStatus
+from sluice_core.jobs import NOT_STARTED, JobStatus
 from unit.external_stage import CAP
 from unit.lambda_events import job
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 MINE = job("mine", n=1)
 SECRET = "hunter2-secret"
-NOT_STARTED = JobError("NOT_STARTED", "The work could not be started; submit it again later.")
 
 
 def jobs(number: int) -> list[Submission]:
@@ -225,8 +224,8 @@ def test_a_job_whose_input_is_gone_before_it_was_started_ends(external: External
 
     # Then it can never be made
     row = external.row(MINE)
-    assert (row.status, row.error and row.error.code, row.executing) == (JobStatus.FAILED, "WORKER_LOST", "")
-    assert output.values("JobsFailedWorkerLost") == [1]
+    assert (row.status, row.error and row.error.code, row.executing) == (JobStatus.FAILED, "NOT_STARTED", "")
+    assert output.values("JobsFailedNotStarted") == [1]
 
 
 def test_a_job_that_has_ended_is_not_resumed(external: ExternalStage) -> None:
@@ -253,6 +252,7 @@ def test_a_job_that_is_refused_ends(external: ExternalStage, output: Output) -> 
     row = external.row(MINE)
     assert (row.status, row.error, row.executing) == (JobStatus.FAILED, NOT_STARTED, "")
     assert external.row(other).handle
+    assert [one.key for one in external.set_aside()] == [MINE.key]
     assert external.held() == {external.row(other).start_token}
     assert external.bucket.keys() == [f"inputs/{other.key.owner}/{other.key.job_id}.json"]
     assert external.queues["ecs"].depth() == (0, 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.exceptions import ClientError
 from sluice_core.executors import Refused, Retry
-from sluice_core.jobs import JobError, JobStatus
+from sluice_core.jobs import NOT_STARTED, JobStatus
 from sluice_core.ledger import Attempt
 from unit.lambda_events import BEN, MAX_RECEIVES, job
 from unit.wire_faults import Fault
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 MINE = job("mine", n=1)
 SECRET = "hunter2-secret"
-NOT_STARTED = JobError("NOT_STARTED", "The work could not be started; submit it again later.")
 
 
 def jobs(number: int) -> list[Submission]:
@@ -155,7 +154,9 @@ def test_a_restart_that_comes_before_the_start_before_it_is_closed_waits(externa
     assert external.row(MINE).starts == 2
 
 
-def test_a_restart_that_waits_is_never_set_aside(external: ExternalStage) -> None:
+def test_a_restart_that_waits_is_never_set_aside(external: ExternalStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a message that is received more often than a message may be; a new one's delay is over at once
+    monkeypatch.setattr(external.function("starter"), "_LONGEST_DELAY_S", 0)
     [row] = external.started(MINE)
     external.send(replace(MINE, start_token=row.start_token, is_again=True))
 
@@ -167,6 +168,27 @@ def test_a_restart_that_waits_is_never_set_aside(external: ExternalStage) -> Non
     external.lose(row)
     external.start()
     assert external.row(MINE).starts == 2
+
+
+def test_a_restart_that_meets_a_lease_comes_back_after_it(
+    external: ExternalStage, output: Output, now_ms: int
+) -> None:
+    # Given a container that is taken for lost, whose lease lasts, and the message of the next start, once more
+    row, _ = external.container(MINE, now_ms)
+    external.lose(row)
+    external.send(replace(MINE, start_token=row.start_token, is_again=True))
+    ages = len(output.values("WorkAgeOfFirstAttempt"))
+
+    # When it was received as often as it may be
+    for _ in range(MAX_RECEIVES):
+        external.start()
+        external.show()
+
+    # Then a new one takes its place when the lease is over, and that is no job's first receive
+    [sent] = external.wire.made("SendMessageBatch")[-1].parameters["Entries"]
+    assert 30 <= sent["DelaySeconds"] <= 40
+    assert sum(external.dead_letters["ecs"].depth()) == 0
+    assert len(output.values("WorkAgeOfFirstAttempt")) == ages
 
 
 def test_a_message_of_an_earlier_start_is_dropped_while_the_next_is_on_its_way(external: ExternalStage) -> None:

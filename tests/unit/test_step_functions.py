@@ -8,8 +8,8 @@ import pytest
 from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
-from sluice_core.executors import CANCELLED, STEP_FUNCTIONS, ExecutionState, Retry, Started
-from sluice_core.jobs import JobError
+from sluice_core.executors import CANCELLED, STEP_FUNCTIONS, ExecutionState, Refused, Retry, Started
+from sluice_core.jobs import NOT_STARTED, JobError
 from sluice_core.step_functions import StepFunctionsExecutor, read_event
 from unit.executor_calls import (
     SUBMISSION,
@@ -70,7 +70,6 @@ def test_a_start_names_the_execution_and_says_which_job(stub: Stubber, executor:
     stub.add_response("start_execution", {"executionArn": HANDLE, "startDate": STARTED_AT}, REQUEST)
 
     # when a job is started, then the execution's ARN is its handle
-    executor.check(SUBMISSION)
     assert executor.start([SUBMISSION]) == [Started(HANDLE)]
 
 
@@ -134,6 +133,15 @@ def test_a_start_that_fails_is_put_off(
     assert executor.start([SUBMISSION]) == [Retry(code)]
 
 
+@pytest.mark.parametrize("code", ["InvalidExecutionInput", "InvalidName"])
+def test_what_step_functions_says_of_the_job_itself_is_for_good(
+    stub: Stubber, executor: StepFunctionsExecutor, code: str
+) -> None:
+    stub.add_client_error("start_execution", code, SECRET, http_status_code=400)
+
+    assert executor.start([SUBMISSION]) == [Refused(NOT_STARTED)]
+
+
 def test_a_start_that_is_not_answered_is_put_off() -> None:
     wire = Wire()
     wire.strike(Fault.NO_ANSWER, "StartExecution")
@@ -152,7 +160,7 @@ def test_each_job_has_its_own_result_in_order(stub: Stubber, executor: StepFunct
     results = executor.start(submissions("1", "2", "3", "4"))
 
     retry = Retry("ThrottlingException")
-    assert results == [Started(f"{HANDLE}-1"), retry, Retry("InvalidName"), Started(f"{HANDLE}-4")]
+    assert results == [Started(f"{HANDLE}-1"), retry, Refused(NOT_STARTED), Started(f"{HANDLE}-4")]
     assert executor.start([]) == []
 
 

@@ -17,7 +17,7 @@ from sluice_core.external import (
     TRY_AGAIN,
     error_code,
     failed_start,
-    hundreds,
+    in_hundreds,
     job_environment,
     read_environment,
     stopped_for,
@@ -60,9 +60,6 @@ class BatchExecutor:
     @cached_property
     def _batch(self) -> BatchClient:
         return self._client()
-
-    def check(self, submission: Submission) -> None:
-        """Refuse nothing."""
 
     def start(self, submissions: Sequence[Submission]) -> list[StartResult]:
         """Submit a Batch job for each job."""
@@ -117,7 +114,7 @@ class BatchExecutor:
 
         """
         found: dict[str, Execution | None] = dict.fromkeys(handles)
-        for some in hundreds(handles):
+        for some in in_hundreds(handles):
             for job in self._batch.describe_jobs(jobs=some)["jobs"]:
                 found[job["jobId"]] = _read(job)
         return found

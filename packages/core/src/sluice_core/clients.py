@@ -37,7 +37,7 @@ _QUICK = Config(
     user_agent=_USER_AGENT,
 )
 # Starting a container may take its service some seconds, and so may an answer about a hundred.
-_SLOW = _QUICK.merge(Config(read_timeout=10))
+_SLOW = _QUICK.merge(Config(read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2}))
 # The default CRC32 costs a quarter of a put's CPU, and TLS and S3's own checks guard the body already.
 S3_CONFIG = Config(
     connect_timeout=2,

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sluice_core import failures, leases
+from sluice_core import leases
 from sluice_core.external import TRY_AGAIN
-from sluice_core.jobs import JobError, JobKey
+from sluice_core.jobs import TIMED_OUT, JobError, JobKey, now_ms
 from sluice_core.ledger import Attempt, Outcome
 from sluice_core.workloads import PermanentError
 
@@ -171,14 +171,14 @@ class ContainerRun:
                 return TRY_AGAIN
 
     def _try_to_claim(self) -> Write:
-        now = _now_ms()
+        now = now_ms()
         return self._ledger.claim_started(self._attempt, self._task.start_token, now, leases.lease_until(now))
 
     def _may_be_free_in(self, job: Job | None) -> float | None:
         """Return in how many seconds another's lease lapses, or None if it is not for that that we wait."""
-        if job is None or not job.status.is_open or job.start_token != self._task.start_token:
+        if job is None or not job.status.is_open or not job.executing or job.start_token != self._task.start_token:
             return None
-        left_ms = max(0, (job.lease_until or 0) - _now_ms())
+        left_ms = max(0, (job.lease_until or 0) - now_ms())
         return left_ms / 1000 + random.uniform(0, 1)  # noqa: S311 - jitter
 
     # The work
@@ -214,7 +214,7 @@ class ContainerRun:
 
     def _is_lost(self) -> bool:
         try:
-            [write] = self._ledger.renew([self._attempt], leases.lease_until(_now_ms()))
+            [write] = self._ledger.renew([self._attempt], leases.lease_until(now_ms()))
         except (ClientError, BotoCoreError) as error:
             # The work goes on: without a lease it cannot end the job wrongly, only in vain.
             self._report("lease not renewed", is_bad=True, error=_kind(error))
@@ -235,19 +235,19 @@ class ContainerRun:
         return self._give_back("attempt failed", error=_kind(error), where=_where(error))
 
     def _complete(self, stored: StoredResult) -> int:
-        write = _insist(lambda: self._ledger.complete([(self._attempt, stored)], _now_ms())[0])
+        write = _insist(lambda: self._ledger.complete([(self._attempt, stored)], now_ms())[0])
         if write.outcome is Outcome.REFUSED:
             self._discard(stored)
             return ENDED
         return self._ended(write, "attempt completed", bytes=stored.size)
 
     def _fail(self, error: JobError) -> int:
-        write = _insist(lambda: self._ledger.fail([(self._attempt, error)], _now_ms())[0])
+        write = _insist(lambda: self._ledger.fail([(self._attempt, error)], now_ms())[0])
         return self._ended(write, "attempt failed for good", code=error.code)
 
     def _time_out(self) -> int:
         """Fail the job first: the work may not heed the event, and is then left to end with the process."""
-        code = self._fail(failures.TIMED_OUT)
+        code = self._fail(TIMED_OUT)
         self._stop_for_nothing()
         return code
 
@@ -315,7 +315,3 @@ def _where(error: BaseException | None) -> str:
     """Return the line that raised an error."""
     frames = traceback.extract_tb(error.__traceback__ if error else None)
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

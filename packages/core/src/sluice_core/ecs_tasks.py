@@ -18,7 +18,7 @@ from sluice_core.external import (
     TRY_AGAIN,
     error_code,
     failed_start,
-    hundreds,
+    in_hundreds,
     job_environment,
     read_environment,
     stopped_for,
@@ -77,9 +77,6 @@ class EcsExecutor:
     def _ecs(self) -> ECSClient:
         return self._client()
 
-    def check(self, submission: Submission) -> None:
-        """Refuse nothing."""
-
     def start(self, submissions: Sequence[Submission]) -> list[StartResult]:
         """Run a task for each job; a repeated start finds the one that is there, ended or not."""
         return [self._start(one) for one in submissions]
@@ -132,7 +129,7 @@ class EcsExecutor:
 
         """
         found: dict[str, Execution | None] = dict.fromkeys(handles)
-        for some in hundreds(handles):
+        for some in in_hundreds(handles):
             for task in self._ecs.describe_tasks(cluster=self._cluster, tasks=some)["tasks"]:
                 found[task["taskArn"]] = _read(task)
         return found

@@ -21,8 +21,11 @@ LAMBDA, STEP_FUNCTIONS, BATCH, ECS = "lambda", "stepfunctions", "batch", "ecs"
 EXTERNAL = (STEP_FUNCTIONS, BATCH, ECS)
 # A job is started so often before it is given up: as often as a message of `lambda` is received.
 MAX_STARTS = 5
+# A start is tried for so long, and what it made may wait so long for its host. Until then its token is known to
+# make it the same start (Amazon ECS API Reference, "Ensuring idempotency": 24 h).
+MAX_START_S = 12 * 3_600
 # Why we stop an execution ourselves, in the service's own records.
-CANCELLED, TIMED_OUT = "sluice: the job has ended", "sluice: timed out"
+CANCELLED, TIMED_OUT, NEVER_BEGAN = "sluice: the job has ended", "sluice: timed out", "sluice: never began"
 
 _FORM = "expected 'job-type=executor', entries separated by commas"
 _ENTRY = re.compile(r"\s*([a-z0-9][a-z0-9-]{0,63})\s*=\s*(\w+)\s*")
@@ -68,17 +71,6 @@ StartResult = Started | Refused | Retry
 
 class Executor(Protocol):
     """Starts work for jobs that are on record."""
-
-    def check(self, submission: Submission) -> None:
-        """Refuse, before it is on record, a job that could never be started.
-
-        Raises
-        ------
-        InvalidRequest
-            It is larger than this executor can carry.
-
-        """
-        ...
 
     def start(self, submissions: Sequence[Submission]) -> list[StartResult]:
         """Start each job and say, in order, what became of it.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sluice_core.executors import TIMED_OUT, ExecutionState, Retry
+from sluice_core.executors import NEVER_BEGAN, TIMED_OUT, ExecutionState, Retry
 from sluice_core.jobs import JobKey
 
 if TYPE_CHECKING:
@@ -59,11 +59,13 @@ def error_code(error: ClientError | BotoCoreError) -> str:
 
 
 def stopped_for(reason: str) -> ExecutionState:
-    """Tell our own stop of what took too long from all other stops, by the reason that the service kept."""
-    return ExecutionState.TIMED_OUT if TIMED_OUT in reason else ExecutionState.STOPPED
+    """Tell our own stops of what took too long, or never began, from all others, by the reason that is kept."""
+    if TIMED_OUT in reason:
+        return ExecutionState.TIMED_OUT
+    return ExecutionState.LOST if NEVER_BEGAN in reason else ExecutionState.STOPPED
 
 
-def hundreds(handles: Sequence[str]) -> Iterator[list[str]]:
+def in_hundreds(handles: Sequence[str]) -> Iterator[list[str]]:
     """Cut into lists that DescribeJobs and DescribeTasks take, none of which names a handle twice."""
     once = list(dict.fromkeys(handles))
     for start in range(0, len(once), _AT_ONCE):

@@ -45,11 +45,25 @@ class InputStore:
         Raises
         ------
         botocore.exceptions.ClientError
-            S3 refused, or there is none: ``NoSuchKey``.
+            S3 refused, or there is none: ``NoSuchKey``, or ``AccessDenied`` to who may not list the bucket.
+        MalformedMessage
+            It is nothing of ours.
 
         """
         answer = self._s3.get_object(Bucket=self._bucket, Key=_object_key(key))
         return read_work_message(answer["Body"].read().decode())
+
+    def has(self, key: JobKey) -> bool:
+        """Whether there is a job's input, which takes leave to list ``inputs/``.
+
+        Raises
+        ------
+        botocore.exceptions.ClientError
+            S3 refused.
+
+        """
+        answer = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=_object_key(key), MaxKeys=1)
+        return bool(answer.get("Contents"))
 
     def delete(self, key: JobKey) -> None:
         """Delete a job's input once nobody needs it any more.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,22 @@ class JobError:
 
     code: str
     message: str
+
+
+# The ends that Sluice itself gives to jobs, as their clients see them; a workload has codes of its own.
+#
+# Of a request that was never on record.
+NOT_PROCESSED = JobError("NOT_PROCESSED", "The request could not be processed; submit it again.")
+# Of work that was tried as often as it may be.
+RETRIES_EXHAUSTED = JobError("RETRIES_EXHAUSTED", "No attempt could finish the work; submit it again later.")
+# Of work whose workers died, the last one too.
+WORKER_LOST = JobError("WORKER_LOST", "No worker lived to finish the work; submit it again later.")
+# Of work that went on for longer than its executor's `timeout_s`.
+TIMED_OUT = JobError("TIMED_OUT", "The work took longer than this type of job may; ask for less at a time.")
+# Of work that somebody stopped, and not by cancelling the job.
+STOPPED = JobError("STOPPED", "An operator stopped the work; submit it again later.")
+# Of work that its executor never began.
+NOT_STARTED = JobError("NOT_STARTED", "The work could not be started; submit it again later.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +207,11 @@ class Job:
     starts: int = 0
     executing: str = ""
     executing_since: int | None = None
+
+
+def now_ms() -> int:
+    """Return the time as rows have it: in epoch milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 def is_job_id(text: str) -> bool:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sluice_core import jobs
+
 NAMESPACE = "Sluice"
 STAGE = "Stage"
 JOB_TYPE = "JobType"
@@ -97,14 +99,14 @@ JOBS_FAILED_NOT_PROCESSED = _job_count("JobsFailedNotProcessed", "requests that 
 
 JOBS_FAILED_TIMED_OUT = _job_count("JobsFailedTimedOut", "jobs whose work took longer than it may")
 JOBS_FAILED_STOPPED = _job_count("JobsFailedStopped", "jobs whose execution somebody stopped")
-JOBS_FAILED_NOT_STARTED = _job_count("JobsFailedNotStarted", "jobs that their executor refused to start")
+JOBS_FAILED_NOT_STARTED = _job_count("JobsFailedNotStarted", "jobs that their executor never began")
 
 EXECUTIONS_RUNNING = Metric(
-    "ExecutionsRunning", Unit.COUNT, "executions that hold one of their executor's slots", by_executor=True
+    "ExecutionsRunning", Unit.COUNT, "executions that have begun and are not settled", by_executor=True
 )
 EXECUTIONS_NOT_STARTED = _count("ExecutionsNotStarted", "starts that an external executor put off")
 COMPLETIONS_DROPPED = _count("CompletionsDropped", "ends of executions of unknown jobs, or of older starts")
-COMPLETIONS_RECONCILED = _count("CompletionsReconciled", "ends that were found by asking: no event had come")
+COMPLETIONS_RECONCILED = _count("CompletionsReconciled", "executions that were settled without an event")
 
 BATCH_ITEM_FAILURES = _count("BatchItemFailures", "messages and stream records reported back as failed")
 REQUEST_AGE_OF_FIRST_ATTEMPT = _job_time(
@@ -115,7 +117,8 @@ WORK_AGE_OF_FIRST_ATTEMPT = _job_time(
 )
 QUEUE_WAIT = _job_time("QueueWait", "from submission to the start of the work")
 RUN_TIME = _job_time("RunTime", "from the start of the work to its end")
-END_TO_END = _job_time("EndToEnd", "from submission to COMPLETED")
+END_TO_END = _job_time("EndToEnd", "from submission to COMPLETED, of a job that `lambda` ran")
+EXTERNAL_END_TO_END = _job_time("ExternalEndToEnd", "the same, of a job that an external executor ran")
 RESULT_BYTES = Metric("ResultBytes", Unit.BYTES, "size of one stored result", by_job_type=True)
 RESULTS_DISCARDED = _count("ResultsDiscarded", "results deleted because they came too late")
 EVENTS_PUBLISHED = _count("EventsPublished", "end states published to the event bus")
@@ -136,12 +139,12 @@ CLIENT_DOWNLOAD_TIME = _client_time("ClientDownloadTime", "to have a result down
 
 _FAILURES = {
     "INVALID_REQUEST": SUBMISSIONS_REJECTED,
-    "RETRIES_EXHAUSTED": JOBS_FAILED_RETRIES_EXHAUSTED,
-    "WORKER_LOST": JOBS_FAILED_WORKER_LOST,
-    "NOT_PROCESSED": JOBS_FAILED_NOT_PROCESSED,
-    "TIMED_OUT": JOBS_FAILED_TIMED_OUT,
-    "STOPPED": JOBS_FAILED_STOPPED,
-    "NOT_STARTED": JOBS_FAILED_NOT_STARTED,
+    jobs.RETRIES_EXHAUSTED.code: JOBS_FAILED_RETRIES_EXHAUSTED,
+    jobs.WORKER_LOST.code: JOBS_FAILED_WORKER_LOST,
+    jobs.NOT_PROCESSED.code: JOBS_FAILED_NOT_PROCESSED,
+    jobs.TIMED_OUT.code: JOBS_FAILED_TIMED_OUT,
+    jobs.STOPPED.code: JOBS_FAILED_STOPPED,
+    jobs.NOT_STARTED.code: JOBS_FAILED_NOT_STARTED,
 }
 
 

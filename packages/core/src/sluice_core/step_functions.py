@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sluice_core.executors import Execution, ExecutionState, Started
+from sluice_core.executors import Execution, ExecutionState, Refused, Started
 from sluice_core.external import error_code, failed_start, stopped_for
-from sluice_core.jobs import JobError, JobKey, StoredResult
+from sluice_core.jobs import NOT_STARTED, JobError, JobKey, StoredResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -60,9 +60,6 @@ class StepFunctionsExecutor:
     def _stepfunctions(self) -> SFNClient:
         return self._client()
 
-    def check(self, submission: Submission) -> None:
-        """Refuse nothing."""
-
     def start(self, submissions: Sequence[Submission]) -> list[StartResult]:
         """Start an execution for each job; a repeated start finds the one that is there, ended or not."""
         return [self._start(one) for one in submissions]
@@ -79,8 +76,11 @@ class StepFunctionsExecutor:
                 **({"traceHeader": header} if header else {}),
             )
         except (ClientError, BotoCoreError) as error:
-            if error_code(error) == "ExecutionAlreadyExists":
-                return Started(self._execution_arn(token))
+            match error_code(error):
+                case "ExecutionAlreadyExists":
+                    return Started(self._execution_arn(token))
+                case "InvalidExecutionInput" | "InvalidName":  # of what the job brings, and of nothing else
+                    return Refused(NOT_STARTED)
             return failed_start(error)
         return Started(answer["executionArn"])
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from sluice_core import clients, metrics
+from sluice_core import clients, leases, metrics
 from sluice_core.executors import Started
-from sluice_core.failures import RETRIES_EXHAUSTED
-from sluice_core.jobs import JobError
+from sluice_core.jobs import RETRIES_EXHAUSTED, JobError, now_ms
 from sluice_core.ledger import Attempt, JobLedger, Outcome
 from sluice_core.requests import MalformedMessage
 from sluice_core.results import ResultWriter
@@ -41,8 +40,6 @@ _RESERVE_MS = 5_000
 _RESERVE_RUNS = 1.5
 # End states are written together, but none waits longer than this: a job that dies takes no finished one along.
 _SETTLE_EVERY_S = 1.0
-# Whoever meets another's lease comes back this much after its end, and not all at the same time.
-_AFTER_LEASE_S = (1, 5)
 
 _workloads = load_workloads(os.environ["WORKLOADS"])
 _ledger = JobLedger(clients.dynamodb(), os.environ["JOB_TABLE"], retention_s=int(os.environ["RETENTION_SECONDS"]))
@@ -115,7 +112,7 @@ class _BatchRun:
 
     def take(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Sort the messages: those received for the first time, and those that were received before."""
-        taken_at = _now_ms()
+        taken_at = now_ms()
         submissions: dict[JobKey, Submission] = {}
         repeats: set[JobKey] = set()
         for record in records:
@@ -171,7 +168,7 @@ class _BatchRun:
 
     def _claim(self, tasks: list[_Task]) -> list[_Task]:
         """Take the jobs that are free, and say which."""
-        now = _now_ms()
+        now = now_ms()
         lease_until = self._heartbeat.lease_until(now)
         claimed = []
         with self._call(tasks, "DynamoDB", "BatchExecuteStatement"):
@@ -223,7 +220,7 @@ class _BatchRun:
 
     def _settle(self) -> None:
         """Write the end states so far; a message is acknowledged only when its job's is on record."""
-        now = _now_ms()
+        now = now_ms()
         completed = [(task.attempt, stored) for task, stored, _ in self._completed]
         with self._call([task for task, *_ in self._completed], "DynamoDB", "BatchExecuteStatement"):
             writes = _ledger.complete(completed, now)
@@ -270,8 +267,7 @@ class _BatchRun:
         elif self._batch.is_last_receive(key) and self._is_queued_anew(task):
             pass
         elif job is not None and job.lease_until:
-            left_s = max(0, job.lease_until - _now_ms()) / 1000
-            self._batch.wait(key, left_s + random.uniform(*_AFTER_LEASE_S))  # noqa: S311 - jitter
+            self._batch.wait(key, leases.free_in_s(job.lease_until, now_ms()))
         else:
             self._batch.retry([key])
 
@@ -381,7 +377,3 @@ def _times_begun(tasks: Sequence[_Task]) -> dict[JobKey, int]:
 
 def _elapsed_ms(since: float) -> float:
     return (time.perf_counter() - since) * 1000
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -21,10 +21,16 @@ if TYPE_CHECKING:
     from sluice_core.jobs import JobKey
 
 _CALL_ENTRIES = 10  # ChangeMessageVisibilityBatch, Amazon SQS API Reference
-# Full jitter: anything up to 4, 8, 16 and 32 s after the first four receives (Amazon Builders' Library,
-# "Timeouts, retries, and backoff with jitter").
 _FIRST_DELAY_S = 4
-_LONGEST_DELAY_S = 300
+
+
+def backoff_s(tries: int) -> int:
+    """Return how long to wait after so many tries, in seconds.
+
+    Full jitter: anything up to 4, 8, 16 and 32 s after the first four (Amazon Builders' Library, "Timeouts,
+    retries, and backoff with jitter").
+    """
+    return round(random.uniform(0, _FIRST_DELAY_S * 2 ** (tries - 1)))  # noqa: S311 - jitter
 
 
 class Batch:
@@ -110,8 +116,7 @@ class Batch:
         receives = _receives(record)
         if receives >= self._max_receives:
             return 0  # its next receive is the dead-letter queue's
-        longest = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** (receives - 1))
-        return round(random.uniform(0, longest))  # noqa: S311 - jitter
+        return backoff_s(receives)
 
     def _change_visibility(self, delays: Sequence[tuple[str, int]]) -> None:
         """Do so as far as it goes: a message whose delay could not be set waits for its queue's timeout."""

@@ -8,14 +8,13 @@ for a job that an external executor has: its execution is stopped, so that it co
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sluice_core import clients, metrics, problems
 from sluice_core.configured import configured_executors
 from sluice_core.executors import CANCELLED
-from sluice_core.jobs import Job, JobStatus, may_be_queued
+from sluice_core.jobs import Job, JobStatus, may_be_queued, now_ms
 from sluice_core.ledger import JobLedger, Outcome
 
 from sluice_handlers import answers
@@ -39,7 +38,7 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
     """Answer one request of API Gateway's proxy integration."""
     with Measurements() as measured:
         try:
-            cancelled = _cancel(answers.requested_job(event), time.time_ns() // 1_000_000)
+            cancelled = _cancel(answers.requested_job(event), now_ms())
         except _NotCancelled as refusal:
             logger.info("not cancelled", status=refusal.problem.status)
             return answers.problem(refusal.problem, event)

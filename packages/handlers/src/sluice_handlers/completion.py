@@ -16,7 +16,7 @@ from sluice_core.executors import BATCH, ECS, STEP_FUNCTIONS
 from sluice_core.requests import MalformedMessage
 
 from sluice_handlers.batches import Batch
-from sluice_handlers.lanes import Stage
+from sluice_handlers.pools import Pools
 from sluice_handlers.settling import Settlement, Settler
 from sluice_handlers.signals import Waker
 from sluice_handlers.telemetry import Measurements, logger
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 # Where each executor's events come from (Amazon EventBridge Events Reference).
 _SOURCES = {"aws.states": STEP_FUNCTIONS, "aws.batch": BATCH, "aws.ecs": ECS}
 
-_stage = Stage.connect(os.environ)
+_pools = Pools.connect(os.environ)
 _waker = Waker(clients.lambda_, os.environ["STARTER"])
 
 
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
     """Settle one batch of executions; messages to be tried again are reported by id."""
-    batch = Batch(event["Records"], _stage.sqs, os.environ["QUEUE_URL"], _stage.max_receives)
+    batch = Batch(event["Records"], _pools.sqs, os.environ["QUEUE_URL"], _pools.max_receives)
     with Measurements() as measured:
-        settler = Settler(_stage, measured)
+        settler = Settler(_pools, measured)
         for record in event["Records"]:
             try:
                 executor, execution = _read(record["body"])

@@ -7,9 +7,9 @@ work its lease lapses and its message comes back within half a minute and not af
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING, Protocol, Self
 
+from sluice_core.jobs import now_ms
 from sluice_core.leases import BEAT_EVERY_S, lease_until
 from sluice_core.ledger import Outcome
 
@@ -93,7 +93,7 @@ class Heartbeat:
         held = list(self._held)
         if not held:
             return
-        writes = self._ledger.renew(held, self.lease_until(time.time_ns() // 1_000_000))
+        writes = self._ledger.renew(held, self.lease_until(now_ms()))
         for attempt, write in zip(held, writes, strict=True):
             if write.outcome is Outcome.REFUSED:
                 self._lose(attempt, write)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 from sluice_core import clients, metrics, problems
 from sluice_core.callers import is_owner
-from sluice_core.jobs import JobStatus, may_be_queued
+from sluice_core.jobs import JobStatus, may_be_queued, now_ms
 from sluice_core.ledger import JobLedger
 from sluice_core.listing import DEFAULT, MOST, InvalidCursor, JobLister, Position
 from sluice_core.results import DownloadSigner
@@ -47,7 +46,7 @@ def _one(event: Mapping[str, Any]) -> dict[str, Any]:
     if job is not None:
         retry_after_s = answers.RETRY_AFTER_S if job.status.is_open else None
         return answers.ok(_with_download(job), retry_after_s=retry_after_s)
-    if may_be_queued(key, time.time_ns() // 1_000_000, _queue_retention_s):
+    if may_be_queued(key, now_ms(), _queue_retention_s):
         return answers.ok(answers.queued_view(key), retry_after_s=answers.RETRY_AFTER_S)
     return answers.problem(problems.NOT_FOUND, event)
 

@@ -6,7 +6,6 @@ It does no work itself, so a job becomes visible within a second however deep th
 from __future__ import annotations
 
 import os
-import time
 from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 from sluice_core import clients, metrics
 from sluice_core.executors import EXTERNAL, LAMBDA, Started, parse_executors
-from sluice_core.jobs import Conflict, JobError, JobStatus
+from sluice_core.jobs import Conflict, JobError, JobStatus, now_ms
 from sluice_core.ledger import JobLedger, Outcome
 from sluice_core.requests import InvalidRequest, MalformedMessage, SubmissionParser
 from sluice_core.work_queue import WorkQueueExecutor
@@ -146,7 +145,7 @@ class _Intake:
         """End the requests that can never run, where their clients will look for them."""
         for invalid in self._rejections:
             error = JobError("INVALID_REQUEST", str(invalid))
-            key, now = invalid.submission.key, _now_ms()
+            key, now = invalid.submission.key, now_ms()
             write = _ledger.record_failed(invalid.submission, error, now)
             if write.job is not None and write.job.history and _is_this_request(invalid.submission, write.job):
                 # Brought back by an operator, and no better than it was.
@@ -195,7 +194,7 @@ class _Intake:
             jobType=submission.job_type,
             traceId=trace_id(submission.trace_header),
             attempt=self._batch.receives(submission.key),
-            queueWaitMs=_now_ms() - submission.submitted_at,
+            queueWaitMs=now_ms() - submission.submitted_at,
             reason=reason,
         )
 
@@ -203,7 +202,7 @@ class _Intake:
 def _measure_age(record: Mapping[str, Any], measured: Measurements, job_type: str | None) -> None:
     """Measure how long a message waited for its first receive: later ones leave SQS's own age of the oldest."""
     if int(record["attributes"]["ApproximateReceiveCount"]) == 1:
-        age_ms = _now_ms() - int(record["attributes"]["SentTimestamp"])
+        age_ms = now_ms() - int(record["attributes"]["SentTimestamp"])
         measured.add(metrics.REQUEST_AGE_OF_FIRST_ATTEMPT, age_ms, job_type=job_type)
 
 
@@ -227,7 +226,3 @@ def _is_this_request(submission: Submission, job: Job) -> bool:
     If they do, their digests tell; but of a request that was invalid once, the row has no true digest.
     """
     return job.submitted_at == submission.submitted_at and (job.digest == submission.digest or bool(job.history))
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

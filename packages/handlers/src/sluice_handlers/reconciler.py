@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 from sluice_core import clients, metrics
-from sluice_core.executors import CANCELLED, TIMED_OUT, Execution, ExecutionState
+from sluice_core.executors import CANCELLED, MAX_START_S, NEVER_BEGAN, TIMED_OUT, Execution, ExecutionState
+from sluice_core.jobs import now_ms
 from sluice_core.slots import token_time
 
-from sluice_handlers.lanes import Stage
+from sluice_handlers.pools import Pools
 from sluice_handlers.settling import Settlement, Settler
 from sluice_handlers.signals import Waker, stop
 from sluice_handlers.telemetry import Measurements, logger
@@ -27,14 +27,12 @@ if TYPE_CHECKING:
 
     from sluice_handlers.heartbeat import LambdaContext
 
-# How many executions of an executor are asked about in one run; they are drawn by lot, so each has its turn.
+# How many executions of an executor are looked into in one run; they are drawn by lot, so each has its turn.
 _SAMPLE = 100
 # An event comes within seconds as a rule; who asks as soon does the work twice.
 _EVENT_MS = 2 * 60_000
-# A start that has begun is tried each minute until it has a handle: for as long as its token is known to make it
-# the same start (Amazon ECS API Reference, "Ensuring idempotency": 24 h).
-_START_MS = 12 * 3_600_000
-# Of an ended job it is tried no more.
+_START_MS = MAX_START_S * 1000
+# Of an ended job a start is tried no more.
 _UNMADE_MS = 5 * 60_000
 # A starter lives for a minute: nobody holds a slot for so long before the start that it is for has begun.
 _SLOT_MS = 3 * 60_000
@@ -42,7 +40,7 @@ _SLOT_MS = 3 * 60_000
 _GRACE_MS = 5 * 60_000
 _RESERVE_MS = 10_000
 
-_stage = Stage.connect(os.environ)
+_pools = Pools.connect(os.environ)
 _waker = Waker(clients.lambda_, os.environ["STARTER"])
 
 
@@ -53,14 +51,14 @@ def handler(_event: object, context: LambdaContext) -> dict[str, int]:
         return context.get_remaining_time_in_millis() > _RESERVE_MS
 
     with Measurements() as measured:
-        round_ = Round(_stage, _waker, measured, has_time)
+        reconciliation = Reconciliation(_pools, _waker, measured, has_time)
         # Where one of them fails, none is always behind it.
-        for executor in random.sample(list(_stage.lanes), len(_stage.lanes)):
-            round_.look_after(executor)
-    return {"asked": round_.asked, "settled": round_.settled}
+        for executor in random.sample(list(_pools.by_executor), len(_pools.by_executor)):
+            reconciliation.look_after(executor)
+    return {"asked": reconciliation.asked, "settled": reconciliation.settled}
 
 
-class Round:
+class Reconciliation:
     """One run over the executors.
 
     Attributes
@@ -70,23 +68,21 @@ class Round:
 
     """
 
-    def __init__(self, stage: Stage, waker: Waker, measured: Measurements, has_time: Callable[[], bool]) -> None:
-        self._stage = stage
+    def __init__(self, pools: Pools, waker: Waker, measured: Measurements, has_time: Callable[[], bool]) -> None:
+        self._pools = pools
         self._waker = waker
         self._measured = measured
         self._has_time = has_time
-        self._settler = Settler(stage, measured)
+        self._settler = Settler(pools, measured)
         self.asked = 0
         self.settled = 0
 
     def look_after(self, executor: str) -> None:
         """Settle, stop and free what nobody else does."""
-        held = self._stage.slots.held(executor)
-        running = self._stage.ledger.executing(executor)
+        held = self._pools.slots.held(executor)
+        running = self._pools.ledger.executing(executor)
         self._measured.add(metrics.EXECUTIONS_RUNNING, len(running), executor=executor)
-        some = random.sample(list(running), min(_SAMPLE, len(running)))
-        rows = self._stage.ledger.get_many(some, consistent=True)
-        due = [row for row in rows.values() if row.executing == executor and _is_due(row)]
+        due = self._due(executor, running)
         self._ask(executor, [row for row in due if row.handle])
         for row in due:
             if not row.handle:
@@ -94,8 +90,15 @@ class Round:
         freed = self._settler.free_slots() | self._free_forgotten(executor, held, running)
         self._waker.wake(freed)
 
+    def _due(self, executor: str, running: Mapping[JobKey, int]) -> list[Job]:
+        """Return some of the executions that may be over without anybody having said so."""
+        old = [key for key, since in running.items() if since + _EVENT_MS < now_ms()]
+        rows = self._pools.ledger.get_many(old, consistent=True)
+        due = [row for row in rows.values() if row.executing == executor and _is_due(row)]
+        return random.sample(due, min(_SAMPLE, len(due)))
+
     def _ask(self, executor: str, rows: Sequence[Job]) -> None:
-        service = self._stage.lanes[executor].service
+        service = self._pools.by_executor[executor].service
         try:
             found = service.look([row.handle for row in rows]) if rows else {}
         except (ClientError, BotoCoreError) as error:
@@ -106,7 +109,7 @@ class Round:
         self.asked += len(rows)
         for row in rows:
             execution = found.get(row.handle)
-            if execution is None and (row.started_at or 0) + _EVENT_MS > _now_ms():
+            if execution is None and (row.started_at or 0) + _EVENT_MS > now_ms():
                 continue  # it was made long after its start began, and its service does not know it everywhere yet
             execution = execution or _lost(row)
             if execution.state is not ExecutionState.OPEN:
@@ -117,9 +120,10 @@ class Round:
     def _reason_to_stop(self, executor: str, row: Job) -> str | None:
         if not row.status.is_open:
             return CANCELLED
-        begun_at = max(row.executing_since or 0, row.started_at or 0)
-        may_end_at = begun_at + self._stage.lanes[executor].timeout_s * 1000 + _GRACE_MS
-        return TIMED_OUT if may_end_at < _now_ms() else None
+        if row.attempt is None:  # it has no host yet, as far as we know, and its time has not begun
+            return NEVER_BEGAN if (row.executing_since or 0) + _START_MS < now_ms() else None
+        may_end_at = (row.started_at or 0) + self._pools.by_executor[executor].timeout_s * 1000 + _GRACE_MS
+        return TIMED_OUT if may_end_at < now_ms() else None
 
     def _settle(self, executor: str, execution: Execution) -> None:
         if self._has_time() and self._settler.settle(executor, execution) is Settlement.CLOSED:
@@ -131,22 +135,22 @@ class Round:
 
         Rows are read only if there are more old slots than old executions.
         """
-        old = _now_ms() - _SLOT_MS
+        old = now_ms() - _SLOT_MS
         suspects = {token for token in held if token_time(token) < old}
         if len(suspects) <= sum(since < old for since in running.values()):
             return set()
-        rows = self._stage.ledger.get_many(running, consistent=True)
+        rows = self._pools.ledger.get_many(running, consistent=True)
         forgotten = suspects - {row.start_token for row in rows.values()}
         if not forgotten:
             return set()
         logger.warning("slots freed", executor=executor, slots=len(forgotten))
-        self._stage.slots.free(executor, forgotten)
+        self._pools.slots.free(executor, forgotten)
         return {executor}
 
 
 def _is_due(row: Job) -> bool:
     """Whether an execution may be over without anybody having said so."""
-    now, is_open = _now_ms(), row.status.is_open
+    now, is_open = now_ms(), row.status.is_open
     # Whoever renews a lease lives. A workflow never renews its own, which lasts for as long as it may take.
     if is_open and (row.lease_until or 0) > now and not (row.handle and row.attempt == row.start_token):
         return False
@@ -157,7 +161,3 @@ def _is_due(row: Job) -> bool:
 
 def _lost(row: Job) -> Execution:
     return Execution(row.key, row.start_token, row.handle, ExecutionState.LOST)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

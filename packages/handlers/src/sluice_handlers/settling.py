@@ -7,19 +7,27 @@ reconciler comes back to it; and a slot of no row in that index is freed by the 
 
 from __future__ import annotations
 
-import random
-import time
 from collections import defaultdict
 from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from sluice_core import clients, failures, metrics
+from sluice_core import clients, metrics
 from sluice_core.executors import MAX_STARTS, STEP_FUNCTIONS, ExecutionState, Started
-from sluice_core.jobs import JobStatus
+from sluice_core.jobs import (
+    NOT_STARTED,
+    RETRIES_EXHAUSTED,
+    STOPPED,
+    TIMED_OUT,
+    WORKER_LOST,
+    JobStatus,
+    now_ms,
+)
 from sluice_core.ledger import Attempt, Outcome, Start
+from sluice_core.requests import MalformedMessage
 
+from sluice_handlers.batches import backoff_s
 from sluice_handlers.telemetry import logger, report
 
 if TYPE_CHECKING:
@@ -27,22 +35,20 @@ if TYPE_CHECKING:
 
     from sluice_core.executors import Execution
     from sluice_core.inputs import InputStore
-    from sluice_core.jobs import Job, JobKey, Submission
+    from sluice_core.jobs import Job, JobError, JobKey, Submission
     from sluice_core.ledger import Write
 
-    from sluice_handlers.lanes import Stage
+    from sluice_handlers.pools import Pools
     from sluice_handlers.telemetry import Measurements
 
 _ERRORS = {
-    ExecutionState.FAILED: failures.RETRIES_EXHAUSTED,
-    ExecutionState.TIMED_OUT: failures.TIMED_OUT,
-    ExecutionState.STOPPED: failures.STOPPED,
+    ExecutionState.FAILED: RETRIES_EXHAUSTED,
+    ExecutionState.TIMED_OUT: TIMED_OUT,
+    ExecutionState.STOPPED: STOPPED,
 }
 _OUTCOMES = {JobStatus.COMPLETED: "completed", JobStatus.FAILED: "failed", JobStatus.CANCELLED: "closed"}
-# Full jitter before another start: anything up to 4, 8, 16 and 32 s (Amazon Builders' Library, "Timeouts, retries,
-# and backoff with jitter").
-_FIRST_DELAY_S = 4
-_LONGEST_DELAY_S = 300
+# By no fault of the job: its work may yet be done, if an operator brings it back.
+_GIVEN_UP = (RETRIES_EXHAUSTED, WORKER_LOST, NOT_STARTED)
 
 
 class Settlement(Enum):
@@ -63,8 +69,8 @@ _OVER = (Settlement.CLOSED, Settlement.KNOWN, Settlement.DROPPED)
 class Settler:
     """Settles what one invocation is told of executions."""
 
-    def __init__(self, stage: Stage, measured: Measurements) -> None:
-        self._stage = stage
+    def __init__(self, pools: Pools, measured: Measurements) -> None:
+        self._pools = pools
         self._measured = measured
         self._free: dict[str, set[str]] = defaultdict(set)
 
@@ -93,11 +99,11 @@ class Settler:
         """Free the slots of all that is settled, and return the executors that have room now."""
         freed, self._free = self._free, defaultdict(set)
         for executor, tokens in freed.items():
-            self._stage.slots.free(executor, tokens)
+            self._pools.slots.free(executor, tokens)
         return set(freed)
 
     def _settle(self, start: Start, execution: Execution) -> Settlement:
-        row = self._stage.ledger.get(start.key)
+        row = self._pools.ledger.get(start.key)
         if row is None or row.start_token != start.token:
             return self._dropped(start, Settlement.DROPPED)
         if row.handle and execution.handle and row.handle != execution.handle:
@@ -110,7 +116,7 @@ class Settler:
     def _ended(self, row: Job, start: Start, execution: Execution) -> Job | Settlement:
         """End an open job as its execution has ended, and return its row; or have it started again."""
         if not execution.is_complete:
-            known = self._stage.lanes[start.executor].service.look([execution.handle])[execution.handle]
+            known = self._pools.by_executor[start.executor].service.look([execution.handle])[execution.handle]
             if known is None or known.state is ExecutionState.OPEN:
                 return Settlement.AGAIN  # it tells of the end before whom we ask has heard of it
             execution = known
@@ -118,11 +124,11 @@ class Settler:
         # A lost container's lease is waited for by the next start; of all else the ledger is to be believed.
         if _is_anothers(row, start) and not (is_lost and execution.state is ExecutionState.LOST):
             return Settlement.LEFT
-        if is_lost and (submission := find_input(self._stage.inputs, start.key)):
+        if is_lost and (submission := find_input(self._pools.inputs, start.key)):
             return self._start_again(row, start, submission)
         if self._end(row, start, execution).outcome is Outcome.UNAVAILABLE:
             return Settlement.AGAIN
-        now = self._stage.ledger.get(start.key)
+        now = self._pools.ledger.get(start.key)
         return Settlement.AGAIN if now is None or now.status.is_open else now
 
     def _dropped(self, start: Start, settlement: Settlement) -> Settlement:
@@ -132,14 +138,12 @@ class Settler:
 
     def _start_again(self, row: Job, start: Start, submission: Submission) -> Settlement:
         """Queue a job anew in the place of a start that was lost, and let that one go."""
-        longest = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** (row.starts - 1))
-        [queued] = self._stage.lanes[start.executor].queue.start(
-            [replace(submission, is_again=True, start_token=start.token)],
-            delay_s=round(random.uniform(0, longest)),  # noqa: S311 - jitter
+        [queued] = self._pools.by_executor[start.executor].queue.start(
+            [replace(submission, is_again=True, start_token=start.token)], delay_s=backoff_s(row.starts)
         )
         if not isinstance(queued, Started):
             return Settlement.AGAIN
-        [write] = self._stage.ledger.close([start])
+        [write] = self._pools.ledger.close([start])
         if write.is_written:
             self._measured.add(metrics.JOBS_RETRIED, job_type=row.job_type)
             _report("attempt lost", row, start, is_bad=True)
@@ -147,31 +151,40 @@ class Settler:
 
     def _end(self, row: Job, start: Start, execution: Execution) -> Write:
         """End an open job as its execution has ended."""
-        now, attempt = _now_ms(), Attempt(start.key, start.token)
+        now, attempt = now_ms(), Attempt(start.key, start.token)
         if execution.state is ExecutionState.SUCCEEDED and execution.result is not None:
-            [write] = self._stage.ledger.complete([(attempt, execution.result)], now)
+            [write] = self._pools.ledger.complete([(attempt, execution.result)], now)
             return write
-        error = execution.error or _ERRORS.get(execution.state, failures.WORKER_LOST)
-        if execution.gave_up and execution.error is None:
-            error = failures.RETRIES_EXHAUSTED
+        error = execution.error or _error(row, execution)
         if row.status is JobStatus.RUNNING and row.attempt == attempt.token:  # a workflow is its own attempt
-            [write] = self._stage.ledger.fail([(attempt, error)], now)
+            [write] = self._pools.ledger.fail([(attempt, error)], now)
         else:
-            [write] = self._stage.ledger.fail_started([(start, error)], now)
+            [write] = self._pools.ledger.fail_started([(start, error)], now)
         return write
 
     def _close(self, row: Job, start: Start) -> Settlement:
-        """Delete what an ended job needs no more, and close its execution."""
+        """Set aside what was given up, delete what an ended job needs no more, and close its execution."""
         key = start.key
-        self._clean(key, lambda: self._stage.inputs.delete(key))
+        if row.error in _GIVEN_UP and not self._is_set_aside(start):
+            return Settlement.AGAIN
+        self._clean(key, lambda: self._pools.inputs.delete(key))
         if start.executor == STEP_FUNCTIONS:
-            self._clean(key, lambda: self._stage.staging.delete(Attempt(key, start.token)))
+            self._clean(key, lambda: self._pools.staging.delete(Attempt(key, start.token)))
         if row.status is not JobStatus.COMPLETED or row.attempts > 1:
-            self._clean(key, lambda: self._stage.results.delete_leftovers(key, self._stage.ledger))
-        [write] = self._stage.ledger.close([start])
+            self._clean(key, lambda: self._pools.results.delete_leftovers(key, self._pools.ledger))
+        [write] = self._pools.ledger.close([start])
         if write.is_written:
             self._count(row, start)
         return _closed(write)
+
+    def _is_set_aside(self, start: Start) -> bool:
+        """Put what a job asked for on the dead-letter queue, from which an operator may bring it back."""
+        submission = find_input(self._pools.inputs, start.key)
+        if submission is None:  # it was done before, and could not be closed; or there is nothing to bring back
+            return True
+        dead_letters = self._pools.by_executor[start.executor].dead_letters
+        [queued] = dead_letters.start([replace(submission, start_token="")])
+        return isinstance(queued, Started)
 
     def _clean(self, key: JobKey, delete: Callable[[], object]) -> None:
         """Delete; if that fails the bucket's lifecycle will."""
@@ -182,8 +195,8 @@ class Settler:
 
     def _count(self, row: Job, start: Start) -> None:
         """Measure and report a job that has ended: only once, for its execution is closed once."""
-        ended_at = row.ended_at or _now_ms()
-        times = {metrics.END_TO_END: ended_at - row.submitted_at}
+        ended_at = row.ended_at or now_ms()
+        times = {metrics.EXTERNAL_END_TO_END: ended_at - row.submitted_at}
         if row.started_at is not None:
             times[metrics.QUEUE_WAIT] = row.started_at - row.submitted_at
             times[metrics.RUN_TIME] = ended_at - row.started_at
@@ -203,29 +216,45 @@ class Settler:
             code=row.error.code if row.error else None,
             queueWaitMs=times.get(metrics.QUEUE_WAIT),
             runMs=times.get(metrics.RUN_TIME),
-            endToEndMs=times[metrics.END_TO_END],
+            endToEndMs=times[metrics.EXTERNAL_END_TO_END],
             bytes=row.result.size if row.result else None,
         )
 
 
 def find_input(inputs: InputStore, key: JobKey) -> Submission | None:
-    """Return what a job asked for, or None if that is not there any more.
+    """Return what a job asked for, or None if that is not there any more, or is nothing of ours.
 
-    S3 calls it forbidden to read what is not there, unless one may list the bucket (Amazon S3 API Reference,
-    "GetObject"). Whichever it is, the job cannot be started without it.
+    Raises
+    ------
+    botocore.exceptions.ClientError
+        S3 refused.
+
     """
     try:
         return inputs.get(key)
     except ClientError as error:
-        if error.response["Error"]["Code"] not in {"NoSuchKey", "AccessDenied"}:
+        # Who may not list the whole bucket is told that what is not there is forbidden ("GetObject", Amazon S3 API
+        # Reference), as if a grant were lost.
+        if inputs.has(key):
             raise
         logger.error("no input", jobId=key.job_id, error=error.response["Error"]["Code"])
-        return None
+    except MalformedMessage as error:
+        logger.error("no input", jobId=key.job_id, error=str(error))
+    return None
+
+
+def _error(row: Job, execution: Execution) -> JobError:
+    """Return what an execution's end means for its job's client, if the work said nothing itself."""
+    if execution.gave_up:
+        return RETRIES_EXHAUSTED
+    if execution.state in _ERRORS:
+        return _ERRORS[execution.state]
+    return WORKER_LOST if execution.handle or row.attempt else NOT_STARTED
 
 
 def _is_anothers(row: Job, start: Start) -> bool:
     """Whether a worker that is not this very start holds the job, as a container does that renews its lease."""
-    return (row.lease_until or 0) > _now_ms() and row.attempt != start.token
+    return (row.lease_until or 0) > now_ms() and row.attempt != start.token
 
 
 def _is_lost(execution: Execution) -> bool:
@@ -248,7 +277,3 @@ def _closed(write: Write) -> Settlement:
 def _report(outcome: str, row: Job, start: Start, *, is_bad: bool, **fields: Any) -> None:
     of_execution = {"executor": start.executor, "handle": row.handle, "starts": row.starts}
     report(outcome, row.key, is_bad=is_bad, jobType=row.job_type, **of_execution, **fields)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -15,20 +15,19 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from sluice_core import clients, metrics
+from sluice_core import clients, leases, metrics
 from sluice_core.executors import CANCELLED, Execution, ExecutionState, Refused, Retry, Started
-from sluice_core.jobs import JobStatus
+from sluice_core.jobs import JobStatus, now_ms
 from sluice_core.ledger import Outcome, Start
 from sluice_core.requests import MalformedMessage
 from sluice_core.work_queue import read_work_message
 
-from sluice_handlers.batches import Batch
-from sluice_handlers.lanes import Stage
+from sluice_handlers.batches import Batch, backoff_s
+from sluice_handlers.pools import Pools
 from sluice_handlers.settling import Settler, find_input
 from sluice_handlers.signals import stop
 from sluice_handlers.telemetry import Measurements, logger, report
@@ -45,21 +44,21 @@ if TYPE_CHECKING:
 _MOST = 10  # ReceiveMessage, Amazon SQS API Reference
 # Long polling asks all of SQS's servers; an empty answer then means an empty queue.
 _WAIT_S = 1
-# Nothing more is begun with less time left: ten starts take some seconds if a service is slow.
+_LONGEST_DELAY_S = 900  # SendMessage, ibid.
+# Nothing more is begun with less time left: ten starts take some seconds if a service is slow. If it is slower,
+# this invocation dies, and the next run resumes what it has begun.
 _RESERVE_MS = 20_000
 # What a starter that has died received comes back so long after its time was up.
 _AFTER_S = 5
 # A starter's timeout: whoever began a start so long ago makes it no more.
 _LIFE_MS = 60_000
-# Whoever meets another's lease comes back this much after its end, and not all at the same time.
-_AFTER_LEASE_S = (1, 5)
 
-_stage = Stage.connect(os.environ)
+_pools = Pools.connect(os.environ)
 
 
 def handler(event: Mapping[str, Any], context: LambdaContext) -> None:
     """Start what there is room for, of the executor that a wake names, or each minute of all."""
-    executors = [event["executor"]] if "executor" in event else list(_stage.lanes)
+    executors = [event["executor"]] if "executor" in event else list(_pools.by_executor)
 
     def has_time() -> bool:
         return context.get_remaining_time_in_millis() > _RESERVE_MS
@@ -69,12 +68,12 @@ def handler(event: Mapping[str, Any], context: LambdaContext) -> None:
         for executor in random.sample(executors, len(executors)):
             if "executor" not in event:
                 with _tracer(executor) as tracer:
-                    Starter(_stage, executor, measured, tracer).resume(has_time)
+                    Starter(_pools, executor, measured, tracer).resume(has_time)
             go_on = True
             while go_on and has_time():
                 hidden_s = context.get_remaining_time_in_millis() // 1000 + _AFTER_S
                 with _tracer(executor) as tracer:
-                    go_on = Starter(_stage, executor, measured, tracer).pull(hidden_s)
+                    go_on = Starter(_pools, executor, measured, tracer).pull(hidden_s)
                 measured.write()
 
 
@@ -85,13 +84,13 @@ def _tracer(executor: str) -> Tracer:
 class Starter:
     """Starts up to ten jobs of one executor, or those that were begun before."""
 
-    def __init__(self, stage: Stage, executor: str, measured: Measurements, tracer: Tracer) -> None:
-        self._stage = stage
+    def __init__(self, pools: Pools, executor: str, measured: Measurements, tracer: Tracer) -> None:
+        self._pools = pools
         self._executor = executor
-        self._lane = stage.lanes[executor]
+        self._pool = pools.by_executor[executor]
         self._measured = measured
         self._tracer = tracer
-        self._settler = Settler(stage, measured)
+        self._settler = Settler(pools, measured)
         self._is_put_off = False
 
     def pull(self, hidden_s: int) -> bool:
@@ -103,26 +102,26 @@ class Starter:
             How long messages are hidden from other starters, in seconds: for as long as this one may live.
 
         """
-        tokens = self._stage.slots.take(self._executor, self._lane.cap, _MOST, _now_ms())
+        tokens = self._pools.slots.take(self._executor, self._pool.cap, _MOST, now_ms())
         if not tokens:
             return False
         records: list[dict[str, Any]] = []
         try:
             records = self._receive(len(tokens), hidden_s)
         finally:
-            self._stage.slots.free(self._executor, tokens[len(records) :])
+            self._pools.slots.free(self._executor, tokens[len(records) :])
         if not records:
             return False
-        intake = _Intake(self._stage, self._executor, records, self._measured, self._tracer)
+        intake = _Intake(self._pools, self._executor, records, self._measured, self._tracer)
         begun = intake.begin(tokens[: len(records)])
         self._make(begun)
         return not (intake.is_put_off or self._is_put_off)
 
     def resume(self, has_time: Callable[[], bool]) -> None:
         """Make the starts that had begun and were not made, oldest first, while there is time."""
-        begun_at = self._stage.ledger.executing(self._executor)
-        old = [key for key, since in begun_at.items() if since < _now_ms() - _LIFE_MS]
-        rows = self._stage.ledger.get_many(old)
+        begun_at = self._pools.ledger.executing(self._executor)
+        old = [key for key, since in begun_at.items() if since < now_ms() - _LIFE_MS]
+        rows = self._pools.ledger.get_many(old)
         left = [rows[key] for key in old if key in rows and _is_left(rows[key], self._executor)]
         while left and has_time() and not self._is_put_off:
             some, left = left[:_MOST], left[_MOST:]
@@ -130,8 +129,8 @@ class Starter:
 
     def _receive(self, most: int, hidden_s: int) -> list[dict[str, Any]]:
         """Take messages, and return them as Lambda delivers them."""
-        answer = self._stage.sqs.receive_message(
-            QueueUrl=self._lane.queue_url,
+        answer = self._pools.sqs.receive_message(
+            QueueUrl=self._pool.queue_url,
             MaxNumberOfMessages=most,
             WaitTimeSeconds=_WAIT_S,
             VisibilityTimeout=hidden_s,
@@ -149,7 +148,7 @@ class Starter:
 
     def _job(self, row: Job) -> Submission | None:
         """Return what is to be started of a row; without its input it can only be given up."""
-        job = find_input(self._stage.inputs, row.key)
+        job = find_input(self._pools.inputs, row.key)
         if job is None:
             lost = Execution(row.key, row.start_token, "", ExecutionState.LOST)
             self._settler.settle(self._executor, lost)
@@ -162,7 +161,7 @@ class Starter:
             return
         try:
             with self._tracer.call([job.key for job in jobs], self._executor, "Start"):
-                results = self._lane.service.start(jobs)
+                results = self._pool.service.start(jobs)
         except (ClientError, BotoCoreError) as error:
             if not clients.is_transient(error):
                 raise
@@ -180,7 +179,7 @@ class Starter:
         self._settler.free_slots()
 
     def _refuse(self, job: Submission, error: JobError) -> None:
-        """End a job that its executor will never take, as if it had failed there."""
+        """End a job that its executor will never take."""
         failed = Execution(job.key, job.start_token, "", ExecutionState.FAILED, error=error)
         self._settler.settle(self._executor, failed)  # if that cannot be written now, it is refused again later
 
@@ -197,8 +196,8 @@ class Starter:
         """
         handles = [(Start(job.key, job.start_token, self._executor), handle) for job, handle in started]
         with self._tracer.call([job.key for job, _ in started], "DynamoDB", "BatchExecuteStatement"):
-            writes = self._stage.ledger.note_handles(handles)
-        rows = self._stage.ledger.get_many([job.key for job, _ in started], consistent=True)
+            writes = self._pools.ledger.note_handles(handles)
+        rows = self._pools.ledger.get_many([job.key for job, _ in started], consistent=True)
         for (job, handle), write in zip(started, writes, strict=True):
             if write.outcome is Outcome.UNAVAILABLE:
                 continue  # if it is not on record, the start is made again
@@ -206,7 +205,7 @@ class Starter:
             self._report("started", job, handle=handle)
             row = rows.get(job.key)
             if row is None or row.start_token != job.start_token or _has_ended_without_it(row):
-                stop(self._lane.service, self._executor, job.key, handle, CANCELLED)
+                stop(self._pool.service, self._executor, job.key, handle, CANCELLED)
 
     def _report(self, outcome: str, job: Submission, *, is_bad: bool = False, **fields: Any) -> None:
         self._tracer.end(job.key, outcome)
@@ -217,7 +216,7 @@ class Starter:
             jobType=job.job_type,
             traceId=trace_id(job.trace_header),
             executor=self._executor,
-            queueWaitMs=_now_ms() - job.submitted_at,
+            queueWaitMs=now_ms() - job.submitted_at,
             **fields,
         )
 
@@ -234,16 +233,16 @@ class _Intake:
 
     def __init__(
         self,
-        stage: Stage,
+        pools: Pools,
         executor: str,
         records: Sequence[Mapping[str, Any]],
         measured: Measurements,
         tracer: Tracer,
     ) -> None:
-        self._stage = stage
+        self._pools = pools
         self._executor = executor
-        self._lane = stage.lanes[executor]
-        self._batch = Batch(records, stage.sqs, self._lane.queue_url, stage.max_receives)
+        self._pool = pools.by_executor[executor]
+        self._batch = Batch(records, pools.sqs, self._pool.queue_url, pools.max_receives)
         self._records = records
         self._measured = measured
         self._tracer = tracer
@@ -255,7 +254,7 @@ class _Intake:
         pairs = zip(jobs, tokens[: len(jobs)], strict=True)
         starts = [Start(job.key, token, self._executor, after=job.start_token) for job, token in pairs]
         with self._tracer.call([job.key for job in jobs], "DynamoDB", "BatchExecuteStatement"):
-            writes = self._stage.ledger.begin(starts, _now_ms())
+            writes = self._pools.ledger.begin(starts, now_ms())
         begun, spare = [], set(tokens[len(jobs) :])
         for job, start, write in zip(jobs, starts, writes, strict=True):
             match write.outcome:
@@ -266,7 +265,7 @@ class _Intake:
                     self._give_way(job, write)
                 case Outcome.UNAVAILABLE:
                     self._put_off(job, "the ledger does not answer")  # it may have begun: its slot stays taken
-        self._stage.slots.free(self._executor, spare)
+        self._pools.slots.free(self._executor, spare)
         self._batch.acknowledge([job.key for job in jobs])
         self._batch.put_back()
         return begun
@@ -280,8 +279,9 @@ class _Intake:
                 logger.error("malformed message", messageId=record["messageId"], reason=str(error))
                 self._batch.fail_message(record)
                 continue
-            if record["attributes"]["ApproximateReceiveCount"] == "1":  # later ones leave SQS's own age
-                age_ms = _now_ms() - int(record["attributes"]["SentTimestamp"])
+            # Later ones leave SQS's own age.
+            if record["attributes"]["ApproximateReceiveCount"] == "1" and not job.is_again:
+                age_ms = now_ms() - int(record["attributes"]["SentTimestamp"])
                 self._measured.add(metrics.WORK_AGE_OF_FIRST_ATTEMPT, age_ms, job_type=job.job_type)
             self._batch.add(job.key, record)
             # Of a job's messages the latest start's counts, whose token is the greatest: the others are moot.
@@ -293,7 +293,7 @@ class _Intake:
         """Put a job's input where its work looks for it."""
         try:
             with self._tracer.call([job.key], "S3", "PutObject"):
-                self._stage.inputs.put(job)
+                self._pools.inputs.put(job)
         except (ClientError, BotoCoreError) as error:
             if not clients.is_transient(error):
                 raise
@@ -310,8 +310,7 @@ class _Intake:
             self._delete_input(job)
         elif row.start_token == job.start_token:
             # The start before this one is not closed yet, or its container or a batch simulator has a lease still.
-            left_s = max(0, (row.lease_until or 0) - _now_ms()) / 1000
-            self._leave(job, left_s + random.uniform(*_AFTER_LEASE_S))  # noqa: S311 - jitter
+            self._leave(job, leases.free_in_s(row.lease_until, now_ms()))
         elif not row.start_token and not self._is_queued_anew(replace(job, start_token="")):
             self._leave(job)  # an operator has brought the job back: it is of no start any more
         # Else it has begun that start already, or a later one.
@@ -324,21 +323,20 @@ class _Intake:
 
     def _leave(self, job: Submission, seconds: float | None = None) -> None:
         """Leave a job's message for so long, or for a backoff; it is never set aside, for nothing has failed."""
-        if self._batch.is_last_receive(job.key) and self._is_queued_anew(job):
-            return
         if seconds is None:
-            self._batch.retry([job.key])
-        else:
+            seconds = backoff_s(self._batch.receives(job.key))
+        if not (self._batch.is_last_receive(job.key) and self._is_queued_anew(job, round(seconds))):
             self._batch.wait(job.key, seconds)
 
-    def _is_queued_anew(self, job: Submission) -> bool:
+    def _is_queued_anew(self, job: Submission, delay_s: int = 0) -> bool:
         """Put a new message in the place of one, which is then acknowledged."""
-        [queued] = self._lane.queue.start([replace(job, is_again=True)])
+        again = replace(job, is_again=True)
+        [queued] = self._pool.queue.start([again], delay_s=min(delay_s, _LONGEST_DELAY_S))
         return isinstance(queued, Started)
 
     def _delete_input(self, job: Submission) -> None:
         try:
-            self._stage.inputs.delete(job.key)
+            self._pools.inputs.delete(job.key)
         except (ClientError, BotoCoreError) as error:
             logger.warning("not deleted", jobId=job.key.job_id, error=type(error).__name__)
 
@@ -351,7 +349,3 @@ def _is_left(row: Job, executor: str) -> bool:
 def _has_ended_without_it(row: Job) -> bool:
     """Whether a job has ended otherwise than by its execution."""
     return not row.status.is_open and row.status is not JobStatus.COMPLETED
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

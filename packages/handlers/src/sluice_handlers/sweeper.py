@@ -12,7 +12,6 @@ another message. Those are the reconciler's: here only such end whose message wo
 from __future__ import annotations
 
 import os
-import time
 from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sluice_core import clients, metrics
 from sluice_core.dead_letters import DeadLetterQueue
 from sluice_core.executors import EXTERNAL
-from sluice_core.failures import NOT_PROCESSED, WORKER_LOST
+from sluice_core.jobs import NOT_PROCESSED, WORKER_LOST, now_ms
 from sluice_core.ledger import JobLedger
 from sluice_core.requests import InvalidRequest, MalformedMessage, SubmissionParser
 from sluice_core.results import ResultWriter
@@ -91,7 +90,7 @@ class _Sweep:
         """End those that are open or not on record; the others have ended, and reading them was all."""
         by_key = {job.key: job for job in jobs}
         rows = _ledger.get_many(by_key)
-        now = time.time_ns() // 1_000_000
+        now = now_ms()
         for key, job in by_key.items():
             if key not in rows and error is NOT_PROCESSED and _ledger.record_failed(job, error, now).is_written:
                 self._measured.add(metrics.SUBMISSIONS_RECORDED, job_type=job.job_type)

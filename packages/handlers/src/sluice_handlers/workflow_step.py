@@ -19,13 +19,12 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from sluice_core import clients
 from sluice_core.inputs import InputStore
-from sluice_core.jobs import JobError, JobKey, JobStatus
+from sluice_core.jobs import JobError, JobKey, JobStatus, now_ms
 from sluice_core.ledger import Attempt, JobLedger, Outcome
 from sluice_core.results import ResultWriter
 from sluice_core.workloads import PermanentError, load_workloads
@@ -80,7 +79,7 @@ def handler(event: Mapping[str, str], _context: object) -> dict[str, Any]:
 
 def _fetch(attempt: Attempt) -> dict[str, Any]:
     """Take the job, unless it has ended or is another start's by now."""
-    now = _now_ms()
+    now = now_ms()
     write = _ledger.claim_started(attempt, attempt.token, now, now + _lease_ms)
     if write.outcome is Outcome.UNAVAILABLE:
         raise StepFailed(_NO_ANSWER)
@@ -94,7 +93,7 @@ def _transform(attempt: Attempt) -> dict[str, Any]:
         # Nobody sets the event: Step Functions stops an execution between its steps, not the work within one.
         made = _workloads[job.job_type].run(job.key.job_id, job.parameters, Event())
     except PermanentError as error:
-        [write] = _ledger.fail([(attempt, JobError(error.code, error.message))], _now_ms())
+        [write] = _ledger.fail([(attempt, JobError(error.code, error.message))], now_ms())
         if write.outcome is Outcome.UNAVAILABLE:
             raise StepFailed(_NO_ANSWER) from None
         raise WorkRefused(error.code) from None
@@ -126,7 +125,3 @@ def _is_ours(attempt: Attempt) -> bool:
     """Whether the job is this execution's still; if not, whoever ended it may have cleaned up already."""
     job = _ledger.get(attempt.key)
     return job is not None and (job.status, job.attempt) == (JobStatus.RUNNING, attempt.token)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -125,6 +125,7 @@ class ExternalExecutors:
             **self._store_settings,
             "SLOTS_TABLE": self._slots.table_name,
             **self._queue_urls(),
+            **self._dlq_urls(),
             **{name: value for one in self._executors.values() for name, value in one.settings.items()},
             "MAX_RECEIVES": str(MAX_RECEIVES),
         }
@@ -164,8 +165,16 @@ class ExternalExecutors:
     def _queue_urls(self) -> dict[str, str]:
         return {f"{executor.upper()}_QUEUE_URL": pair.queue.queue_url for executor, pair in self._queues.items()}
 
+    def _dlq_urls(self) -> dict[str, str]:
+        return {
+            f"{executor.upper()}_DLQ_URL": pair.dead_letters.queue_url for executor, pair in self._queues.items()
+        }
+
     def _queue_arns(self) -> list[str]:
         return [pair.queue.queue_arn for pair in self._queues.values()]
+
+    def _dlq_arns(self) -> list[str]:
+        return [pair.dead_letters.queue_arn for pair in self._queues.values()]
 
     def _add_slots(self) -> dynamodb.Table:
         slots = dynamodb.Table(
@@ -246,14 +255,15 @@ class ExternalExecutors:
         self._each_minute(reconciler, "Reconcile")
 
     def _let_settle(self, function: Function) -> None:
-        """Let a function end jobs, clear up after them, give slots back, and queue jobs anew."""
+        """Let a function end jobs, clear up after them, give slots back, and queue jobs anew or set them aside."""
         function.allow(_LEDGER, [self._storage.table.table_arn])
         function.allow(["dynamodb:UpdateItem"], [self._slots.table_arn])
-        function.allow(["sqs:SendMessage"], self._queue_arns())
+        function.allow(["sqs:SendMessage"], [*self._queue_arns(), *self._dlq_arns()])
         self._storage.allow_objects(function.role, "inputs", "s3:GetObject")
         for prefix in ("inputs", "results", *(["staged"] if STEP_FUNCTIONS in self._executors else [])):
             self._storage.allow_objects(function.role, prefix, "s3:DeleteObject")
-        self._storage.allow_listing(function.role, "results")
+        # What attempts that died have left; and whether an input that cannot be read is there.
+        self._storage.allow_listing(function.role, "results", "inputs")
 
     def _let_settle_all(self, function: Function) -> None:
         """Let a function settle, besides, what it has to ask about, and tell of slots that it has freed."""
@@ -284,13 +294,8 @@ class ExternalExecutors:
         for executor in self._executors.values():
             cancel.tell(executor.settings)
             executor.let_stop(cancel)
-        sweeper.tell(
-            {f"{name.upper()}_DLQ_URL": pair.dead_letters.queue_url for name, pair in self._queues.items()}
-        )
-        sweeper.allow(
-            ["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"],
-            [pair.dead_letters.queue_arn for pair in self._queues.values()],
-        )
+        sweeper.tell(self._dlq_urls())
+        sweeper.allow(["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"], self._dlq_arns())
 
     def _add_rules(self) -> dict[str, events.CfnRule]:
         """Have EventBridge put the end of each execution, and nothing else, on the queue of completions."""

@@ -82,12 +82,12 @@ class Storage(Construct):
             {f"AwsSolutions-IAM5[Resource::{as_found(self, objects)}]": "one object a job, under one prefix"},
         )
 
-    def allow_listing(self, role: iam.Role, prefix: str) -> None:
-        """Let a role see the keys under one prefix, to delete what attempts that died have left."""
+    def allow_listing(self, role: iam.Role, *prefixes: str) -> None:
+        """Let a role see which keys there are under prefixes."""
         role.add_to_policy(
             iam.PolicyStatement(
                 actions=["s3:ListBucket"],
                 resources=[self.bucket.bucket_arn],
-                conditions={"StringLike": {"s3:prefix": f"{prefix}/*"}},
+                conditions={"StringLike": {"s3:prefix": [f"{prefix}/*" for prefix in prefixes]}},
             )
         )

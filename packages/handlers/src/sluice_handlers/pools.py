@@ -1,4 +1,4 @@
-"""What a stage has for the jobs of its external executors, as a function's environment says."""
+"""The pools of a stage: one for each of its external executors, as a function's environment says."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
-    """One external executor and the queue in which jobs wait for it.
+class Pool:
+    """One external executor, how much it may run, and the queue in which jobs wait for it.
 
     Attributes
     ----------
@@ -32,6 +32,8 @@ class Lane:
         What runs the jobs.
     queue : WorkQueueExecutor
         By which a job is queued anew.
+    dead_letters : WorkQueueExecutor
+        By which a job that was given up is set aside, for an operator to bring back.
     cap : int
         How many executions run at once.
     timeout_s : int
@@ -41,14 +43,15 @@ class Lane:
 
     service: ExternalExecutor
     queue: WorkQueueExecutor
+    dead_letters: WorkQueueExecutor
     queue_url: str
     cap: int
     timeout_s: int
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """The lanes by their executors' names, and the stores that they share."""
+class Pools:
+    """The pools by their executors' names, and the stores that they share."""
 
     ledger: JobLedger
     slots: Slots
@@ -57,10 +60,10 @@ class Stage:
     staging: Staging
     sqs: SQSClient
     max_receives: int
-    lanes: Mapping[str, Lane]
+    by_executor: Mapping[str, Pool]
 
     @classmethod
-    def connect(cls, environment: Mapping[str, str]) -> Stage:
+    def connect(cls, environment: Mapping[str, str]) -> Pools:
         """Make the clients, and what works by them.
 
         Raises
@@ -79,18 +82,19 @@ class Stage:
             staging=Staging(s3, bucket),
             sqs=sqs,
             max_receives=int(environment["MAX_RECEIVES"]),
-            lanes={
-                name: _lane(environment, name, service, sqs)
+            by_executor={
+                name: _pool(environment, name, service, sqs)
                 for name, service in configured_executors(environment).items()
             },
         )
 
 
-def _lane(environment: Mapping[str, str], name: str, service: ExternalExecutor, sqs: SQSClient) -> Lane:
+def _pool(environment: Mapping[str, str], name: str, service: ExternalExecutor, sqs: SQSClient) -> Pool:
     queue_url = environment[f"{name.upper()}_QUEUE_URL"]
-    return Lane(
+    return Pool(
         service=service,
         queue=WorkQueueExecutor(sqs, queue_url),
+        dead_letters=WorkQueueExecutor(sqs, environment[f"{name.upper()}_DLQ_URL"]),
         queue_url=queue_url,
         cap=int(environment[f"{name.upper()}_MAX_RUNNING"]),
         timeout_s=int(environment[f"{name.upper()}_TIMEOUT_SECONDS"]),
