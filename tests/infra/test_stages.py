@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import fields, replace
 from typing import Any
 
@@ -107,11 +110,54 @@ def test_a_name_that_reads_like_another_stage_s_stack_is_refused(name: str) -> N
         ("domain", Domain(name="a.example.com", certificate_arn="one", hosted_zone_id="Z1"), "a domain name"),
         ("web_acl_arn", "arn:aws:wafv2:us-east-1:000000000000:global/webacl/one/two", "the ARN of a regional"),
         ("alarm_emails", ("ann@example.com", "ben"), "addresses of mail"),
+        ("workloads", "report=sluice_core.nothing:Report", "what can be loaded .*sluice_core.nothing"),
+        ("workloads", "report", "what can be loaded .*expected 'job-type=package.module:Class'"),
+        # other types than they have
+        ("alarm_emails", "ann@example.com", "a tuple, whose last entry has a comma, too"),
+        ("result_days", "7", "of type int"),
+        ("trace_rate", None, "of type float"),
+        ("executors", {"weather-report": "batch"}, "of type str"),
+        ("domain", "jobs.example.com", "of type .*Domain"),
+        ("stepfunctions", Containers(), "of type Workflows"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_stage_and_what_it_may_be(setting: str, value: Any, wanted: str) -> None:
     with pytest.raises(ValueError, match=f"^stage prod: {setting} must be {wanted}.*, not "):
-        replace(stage_config("prod"), **{setting: value})
+        replace(stage_config("prod"), **{setting: value}).check()
+
+
+def test_a_wrong_setting_within_another_is_named_too() -> None:
+    with pytest.raises(ValueError, match=r"^stage prod: ecs\.vcpu must be of type float, not '4'"):
+        replace(stage_config("prod"), ecs=Containers(vcpu="4")).check()  # type: ignore[arg-type]
+
+
+# The app, with a stage that cannot be.
+WRONG = """
+from dataclasses import replace
+from sluice_infra import app, stages
+stages._STAGES["ann"] = replace(stages._STAGES["dev"], name="ann", result_days=0)
+app.main()
+"""
+
+
+def test_a_wrong_setting_is_one_line_and_no_trace() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WRONG],
+        env={**os.environ, "CDK_CONTEXT_JSON": json.dumps({"stage": "ann"})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "error: stage ann: result_days must be more than 0, not 0\n"
+
+
+def test_a_wrong_setting_is_no_other_stage_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(stages._STAGES, "ann", replace(stage_config("dev"), name="ann", result_days=0))
+    with pytest.raises(ValueError, match="result_days"):
+        stage_config("ann")
+    for name in ("local", "dev", "staging", "prod", "ben"):
+        assert stage_config(name).name == name
 
 
 def test_logs_are_kept_as_long_as_the_stage_says(assembly: Assembly) -> None:

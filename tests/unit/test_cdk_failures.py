@@ -62,3 +62,23 @@ def test_the_names_of_what_is_deployed_are_not_taken_for_a_reason() -> None:
 
 def test_what_nobody_has_foreseen_is_told_as_it_is() -> None:
     assert explain("the sky is down") == "the sky is down"
+
+
+def test_an_error_in_the_stages_file_is_told_with_its_line() -> None:
+    # given the many lines of a misspelt setting's trace
+    said = """cdk synth ended with 1:
+Traceback (most recent call last):
+  File "<frozen runpy>", line 198, in _run_module_as_main
+  File "/somewhere/packages/infra/src/sluice_infra/app.py", line 16, in <module>
+    from sluice_infra.stages import StageConfig, stage_config
+  File "/somewhere/packages/infra/src/sluice_infra/stages.py", line 301, in <module>
+    "ann": replace(_DEV, name="ann", resultdays=1),
+  File "/usr/lib/python3.13/dataclasses.py", line 1632, in replace
+    return _replace(obj, **changes)
+TypeError: StageConfig.__init__() got an unexpected keyword argument 'resultdays'
+python -m sluice_infra.app: Subprocess exited with error 1
+"""
+    assert explain(said) == (
+        "TypeError: StageConfig.__init__() got an unexpected keyword argument 'resultdays' "
+        "(packages/infra/src/sluice_infra/stages.py, line 301)"
+    )

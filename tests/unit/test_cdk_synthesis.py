@@ -58,3 +58,18 @@ def test_nothing_that_names_an_account_is_handed_on(
         monkeypatch.setenv(name, value)
     handed_on = cdk_cli._environment()
     assert {name: handed_on[name] for name in settings if name in handed_on} == kept
+
+
+def test_what_cannot_be_synthesized_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # given a stage with a wrong setting, of which the CLI says more than the app
+    said = "error: stage ann: result_days must be more than 0, not 0\npython -m app: exited with error 1"
+
+    def run(*_: str, environment: Mapping[str, str]) -> str:  # noqa: ARG001 - the real one's
+        raise cdk_cli.CdkError(f"cdk synth ended with 1:\n{said}")
+
+    monkeypatch.setattr(cdk_cli, "_run", run)
+
+    # then it is the app's word alone
+    with pytest.raises(cdk_cli.CdkError) as refused:
+        cdk_cli.synthesize("ann", tmp_path)
+    assert str(refused.value) == "stage ann: result_days must be more than 0, not 0"

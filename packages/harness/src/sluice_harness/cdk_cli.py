@@ -53,10 +53,20 @@ def synthesize(stage: str, output: Path, *, on_engine: bool = False) -> Path:
 
 
 def synthesize_app(name: str, context: Mapping[str, str], output: Path) -> Path:
-    """Synthesize one of infra's apps, by its module's name, into a folder and return that folder."""
+    """Synthesize one of infra's apps, by its module's name, into a folder and return that folder.
+
+    Raises
+    ------
+    CdkError
+        It cannot be; the message is what a wrong setting, or an error in the settings' file, comes to.
+
+    """
     given = [part for setting, value in context.items() for part in ("--context", f"{setting}={value}")]
     app = ("--app", f"python -m sluice_infra.{name}")
-    said = _run("synth", "--quiet", *app, *given, "--output", str(output), environment={})
+    try:
+        said = _run("synth", "--quiet", *app, *given, "--output", str(output), environment={})
+    except CdkError as error:
+        raise CdkError(explain(str(error))) from None
     notes = [line.partition("UserWarning: ")[2] for line in said.splitlines() if "UserWarning: " in line]
     sys.stderr.writelines(f"note: {note}\n" for note in notes)
     return output
@@ -127,10 +137,20 @@ def explain(said: str) -> str:
     ours = re.search(r"^error: (.+)$", said, re.MULTILINE)
     if ours:  # of one of infra's apps, which says what to do
         return ours[1]
+    if "Traceback (most recent call last)" in said:
+        return _where(said)
     telling = [line.strip() for line in said.splitlines() if _is_telling(line)]
     lines = [line for line in dict.fromkeys(telling) if not line.startswith("at ")][-3:] or [said[-300:]]
     step = next((step for pattern, step in _NEXT_STEPS.items() if re.search(pattern, "\n".join(telling))), None)
     return "\n  ".join([*lines, *([f"next: {step}"] if step else [])])
+
+
+def _where(said: str) -> str:
+    """Return an error of Python's with the last of our lines that led to it."""
+    lines = re.findall(r'^ *File "\S*(packages/infra/\S+)", line (\d+)', said, re.MULTILINE)
+    errors = re.findall(r"^\w*(?:Error|Exception)\b.*", said, re.MULTILINE)
+    place = f" ({lines[-1][0]}, line {lines[-1][1]})" if lines else ""
+    return f"{errors[-1] if errors else said[-300:]}{place}"
 
 
 def _is_telling(line: str) -> bool:

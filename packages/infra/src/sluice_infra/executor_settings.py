@@ -117,7 +117,7 @@ def demands(config: StageConfig) -> Iterator[tuple[str, bool, str]]:
     job_types = [entry.partition("=")[0].strip() for entry in config.workloads.split(",")]
     yield "executors", {*executors} <= {*job_types}, f"of job types that are in workloads: {', '.join(job_types)}"
     unused = sorted({*EXTERNAL} - {*executors.values()})
-    drains = f"of executors that no job type uses: {', '.join(unused) or 'there is none'}"
+    drains = f"executors that no job type uses: {', '.join(unused) or 'there is none'}"
     yield "draining", {*config.draining} <= {*unused}, drains
     for executor in external_executors(config.executors, config.draining):
         yield from _of_executor(config, executor)
@@ -127,7 +127,8 @@ def _of_executor(config: StageConfig, executor: str) -> Iterator[tuple[str, bool
     settings: Workflows | Containers = getattr(config, executor)
     running = settings.max_running in _MAX_RUNNING
     yield f"{executor}.max_running", running, f"{_MAX_RUNNING[0]:,}-{_MAX_RUNNING[-1]:,}"
-    yield f"{executor}.timeout_s", settings.timeout_s in _TIMEOUT_S, f"{_TIMEOUT_S[0]}-{_TIMEOUT_S[-1]:,}"
+    lasts = f"{_TIMEOUT_S[0]}-{_TIMEOUT_S[-1]:,} seconds (AWS Batch takes no less, Fargate runs nothing longer)"
+    yield f"{executor}.timeout_s", settings.timeout_s in _TIMEOUT_S, lasts
     # A row that expires under its job ends it for nobody.
     least = math.ceil(settings.timeout_s / _DAY_S) + 1
     is_kept = config.result_days >= least

@@ -1,4 +1,4 @@
-"""The stages: every setting in which they differ, in one place. A wrong one is an error at synthesis.
+"""The stages: every setting in which they differ, in one place. A wrong one is an error of that stage's synthesis.
 
 `local`, `dev`, `staging` and `prod` are written down below. Every other name is somebody's personal stage: dev's
 settings under a name of its own, so that several live side by side in one account.
@@ -7,11 +7,14 @@ settings under a name of its own, so that several live side by side in one accou
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
+from itertools import chain
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from aws_cdk import aws_logs as logs
+from sluice_core.workloads import load_workloads
 
 from sluice_infra.executor_settings import Containers, Workflows, demands, external_executors
 
@@ -160,11 +163,6 @@ class StageConfig:
     runbooks : str
         Where the runbooks are, for the links in alarms: a folder of the repository, or where it is published.
 
-    Raises
-    ------
-    ValueError
-        A setting has a value that it cannot have; the message names stage, setting and what it may be.
-
     """
 
     name: str
@@ -193,8 +191,16 @@ class StageConfig:
     alarm_emails: tuple[str, ...] = ()
     runbooks: str = "docs/runbooks"
 
-    def __post_init__(self) -> None:
-        for setting, is_right, wanted in self._demands():
+    def check(self) -> None:
+        """See that the stage can be so; not as soon as it is made, which would break all that are made beside it.
+
+        Raises
+        ------
+        ValueError
+            A setting has a value that it cannot have; the message names stage, setting and what it may be.
+
+        """
+        for setting, is_right, wanted in chain(_types(self), self._demands()):
             if not is_right:
                 value = attrgetter(setting)(self)
                 raise ValueError(f"stage {self.name}: {setting} must be {wanted}, not {value!r}")
@@ -232,7 +238,34 @@ class StageConfig:
         yield "web_acl_arn", is_acl, "the ARN of a regional web ACL"
         addresses = all(re.fullmatch(r"[^@\s]+@[^@\s]+", address) for address in self.alarm_emails)
         yield "alarm_emails", addresses, "addresses of mail"
+        yield from self._demand_workloads()
         yield from demands(self)
+
+    def _demand_workloads(self) -> Iterator[tuple[str, bool, str]]:
+        try:
+            load_workloads(self.workloads)
+        except ValueError as error:
+            yield "workloads", False, f"what can be loaded ({error})"
+
+
+def _types(settings: Any, within: str = "") -> Iterator[tuple[str, bool, str]]:
+    """Yield each setting, whether it is of its type, and that type."""
+    for name, hint in get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        wanted = f"of type {getattr(hint, '__name__', hint)}"
+        if get_origin(hint) is tuple:  # parentheses alone make none
+            wanted = "a tuple, whose last entry has a comma, too" + (f": ({value!r},)" if value else "")
+        yield f"{within}{name}", _is_of(value, hint), wanted
+        if is_dataclass(value):
+            yield from _types(value, f"{within}{name}.")
+
+
+def _is_of(value: object, hint: Any) -> bool:
+    if get_origin(hint) is Literal:  # what it may be says `_demands`
+        return True
+    if get_origin(hint) in (Union, UnionType):
+        return any(_is_of(value, one) for one in get_args(hint))
+    return isinstance(value, (int, float) if hint is float else get_origin(hint) or hint)
 
 
 _PROD = StageConfig(name="prod")
@@ -305,10 +338,13 @@ def stage_config(name: str, *, on_engine: bool = False) -> StageConfig:
     Raises
     ------
     ValueError
-        The name is none that a stage can have.
+        The name is none that a stage can have, or a setting has a value that it cannot have.
 
     """
-    if on_engine and name == _PACKAGED.name:  # it keeps its sizes, which are parameters
-        return replace(_PACKAGED, bundle_target="host")
     config = _STAGES.get(name) or replace(_DEV, name=name)
-    return replace(config, **_ON_ENGINE) if on_engine else config
+    if on_engine and config is _PACKAGED:  # it keeps its sizes, which are parameters
+        config = replace(_PACKAGED, bundle_target="host")
+    elif on_engine:
+        config = replace(config, **_ON_ENGINE)
+    config.check()
+    return config
