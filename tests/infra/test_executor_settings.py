@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from infra.variants import IMAGE
 from sluice_core.executors import BATCH, ECS, STEP_FUNCTIONS
+from sluice_harness.description import ROOT
+from sluice_infra import stages
 from sluice_infra.executor_settings import Containers, Workflows, retention_s
 from sluice_infra.functions import TIMEOUTS_S, timeouts_s
 from sluice_infra.stages import StageConfig, stage_config
@@ -131,3 +134,18 @@ def test_sizes_that_fargate_has_are_taken(vcpu: float, memory_mib: int) -> None:
 
 def test_what_no_job_type_uses_may_be_unset() -> None:
     StageConfig(name="ann", ecs=Containers(image="anything")).check()
+
+
+def test_the_page_s_lines_can_be_pasted() -> None:
+    # given what the page has a reader write for executors, with work and an image that there are
+    section = (ROOT / "docs" / "configuring.md").read_text().partition("## Executors")[2].partition("\n## ")[0]
+    lines = re.sub(r"ours\.\w+:\w+", "sluice_core.weather:WeatherReport", section)
+    lines = lines.replace("sha256:...", f"sha256:{'1' * 64}")
+    pasted = [eval(f"{{{one}}}", vars(stages)) for one in re.findall(r"```python\n(.*?)```", lines, re.DOTALL)]
+
+    # then stages may be so: one with an executor, then with another, while the first one drains
+    configs = [one["dev"] for one in pasted]
+    for config in configs:
+        config.check()
+    assert [config.external_executors for config in configs] == [(BATCH,), (BATCH, ECS)]
+    assert [config.draining for config in configs] == [(), (BATCH,)]
