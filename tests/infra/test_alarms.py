@@ -11,12 +11,13 @@ import pytest
 from infra.assemblies import Assembly, Properties, logical_id
 from infra.watched import STAGES, alarm_complaints, operands, renamings, resolved, table_operations
 from sluice_core import metrics
-from sluice_core.executors import EXTERNAL
+from sluice_core.executors import EXTERNAL, STEP_FUNCTIONS
 from sluice_harness.cloudwatch.expressions import parse
 from sluice_harness.description import ROOT
 from sluice_harness.drill.drills import DRILLS
 from sluice_harness.drill.executor_drills import EXECUTOR_DRILLS, NOT_RAISED
 from sluice_infra.alarms import alarm_specs
+from sluice_infra.executor_settings import Workflows
 from sluice_infra.stages import stage_config
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.xdist_group("infra")
 SEVERITIES = ("critical", "warning")
 # Of what comes by schedule.
 SILENCE = ("sweeper-silent", "reconciler-silent")
-DAY_S = 86_400
+HOUR_S, DAY_S = 3_600, 86_400
 LONGEST_RULE = 10_240  # PutCompositeAlarm, CloudWatch API Reference
 SAYS = re.compile(
     r"(?P<means>[A-Z].+\.) Severity: (?P<severity>critical|warning)\. Runbook: (?P<page>docs/runbooks/[\w-]+\.md)"
@@ -332,7 +333,8 @@ def test_an_executor_is_saturated_when_its_slots_are_taken_and_jobs_wait(assembl
         # given an executor's cap, and how long a job may wait
         alarm = metric_alarms(assembly)[f"{executor}-saturated"]
         (expression,) = [parse(query["Expression"]) for query in alarm["Metrics"] if "Expression" in query]
-        cap, limit_s = float(getattr(config, executor).max_running), float(config.thresholds.work_age_s)
+        settings = getattr(config, executor)
+        cap, limit_s = float(settings.max_running), float(max(config.thresholds.work_age_s, settings.timeout_s))
 
         # when there is a free slot, nobody waits for long, or both are as they must not be
         running = {0: cap - 1, 60: cap, 120: cap}
@@ -341,6 +343,43 @@ def test_an_executor_is_saturated_when_its_slots_are_taken_and_jobs_wait(assembl
 
         # then the last alone breaches
         assert [value > alarm["Threshold"] for value in saturated.values()] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "wait_s", "drain_s", "period_s"),
+    [
+        (60, 900, HOUR_S, 900),  # the usual thresholds
+        (HOUR_S, HOUR_S, 4 * HOUR_S, HOUR_S),
+        (DAY_S, DAY_S, 4 * DAY_S, DAY_S // 2),
+        (5 * DAY_S, 5 * DAY_S, 13 * DAY_S // 2, DAY_S // 2),  # half of what the queue keeps
+    ],
+)
+def test_a_wait_is_long_by_what_a_job_of_the_executor_may_take(
+    timeout_s: int, wait_s: int, drain_s: int, period_s: int
+) -> None:
+    # given an executor whose jobs may take so long
+    config = replace(
+        stage_config("prod"), draining=(STEP_FUNCTIONS,), stepfunctions=Workflows(timeout_s=timeout_s)
+    )
+    alarms = {one.name: one for one in alarm_specs(config)}
+
+    # then its queue's ages and its slots go by that, and so does the rate at which a backlog drains
+    for kind in ("age-of-oldest", "age-in-quiet-groups"):
+        assert alarms[f"stepfunctions-{kind}"].threshold == wait_s
+    assert f"FILL(age, 0) >= {wait_s}," in alarms["stepfunctions-saturated"].expression
+    drains = alarms["stepfunctions-time-to-drain"]
+    assert (drains.threshold, drains.period_s) == (drain_s, period_s)
+    # and those of the others as before
+    assert (alarms["work-age-of-oldest"].threshold, alarms["work-time-to-drain"].threshold) == (900, HOUR_S)
+
+
+def test_what_does_not_drain_takes_longer_than_any_alarm_on_it_allows(assembly: Assembly) -> None:
+    for name, alarm in metric_alarms(assembly).items():
+        if name.endswith("-time-to-drain"):
+            # given a backlog of which nothing is taken
+            (expression,) = [parse(query["Expression"]) for query in alarm["Metrics"] if "Expression" in query]
+            found = expression.evaluate({"visible": {0: 500.0}, "deleted": {}, "sent": {}}, 60, [0])
+            assert found[0] > alarm["Threshold"], name
 
 
 def test_the_latency_objective_is_of_lambda_s_jobs(assembly: Assembly) -> None:

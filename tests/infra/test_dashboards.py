@@ -280,7 +280,7 @@ def test_the_page_of_executors_has_what_there_is_of_one_alone(
 
 def test_what_a_backlog_takes_to_drain_is_drawn_as_its_alarm_reckons_it(assembly: Assembly) -> None:
     for page in of_executors(assembly):
-        rows = page.titled("Time to drain (a day if it does not)")["properties"]["metrics"]
+        rows = page.titled("Time to drain (two weeks if it does not)")["properties"]["metrics"]
         drawn = {row[-1]["label"]: row[-1]["expression"] for row in rows if "expression" in row[-1]}
         assert set(drawn) == {LAMBDA, *external(assembly)}
         for executor, expression in drawn.items():

@@ -194,7 +194,7 @@ def _of_queues(config: StageConfig) -> Iterator[AlarmSpec]:
             n=5,
         )
         yield queue_alarms.failed_invokes(queue)
-    yield queue_alarms.time_to_drain(config, "work")
+    yield queue_alarms.time_to_drain("work", config.thresholds.drain_s)
 
 
 def _of_table(config: StageConfig) -> Iterator[AlarmSpec]:

@@ -6,6 +6,7 @@ starter takes from them without a mapping. That their ends are told late, or not
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from sluice_core import metrics
@@ -38,12 +39,12 @@ def executor_alarms(config: StageConfig) -> Iterator[AlarmSpec]:
 
 
 def _of_work_queue(config: StageConfig, executor: str) -> Iterator[AlarmSpec]:
-    limit_s, page = config.thresholds.work_age_s, "executor-backlog"
+    limit_s, page = _wait_s(config, executor), "executor-backlog"
     yield queue_alarms.dead_letters(executor)
     yield queue_alarms.age_of_oldest(executor, limit_s, _MINUTES, runbook=page)
     yield queue_alarms.age_in_quiet_groups(executor, limit_s, runbook=page)
     yield _near_retention(executor, retention_s(config, executor))
-    yield queue_alarms.time_to_drain(config, executor, runbook=page)
+    yield _time_to_drain(config, executor)
     cap: int = getattr(config, executor).max_running
     yield AlarmSpec(
         name=f"{executor}-saturated",
@@ -61,6 +62,21 @@ def _of_work_queue(config: StageConfig, executor: str) -> Iterator[AlarmSpec]:
         m=10,
         n=_MINUTES,
     )
+
+
+def _wait_s(config: StageConfig, executor: str) -> int:
+    """Return how long a job may wait: a wait is nothing beside a run that may take as long."""
+    timeout_s: int = getattr(config, executor).timeout_s
+    return max(config.thresholds.work_age_s, timeout_s)
+
+
+def _time_to_drain(config: StageConfig, executor: str) -> AlarmSpec:
+    wait_s, thresholds = _wait_s(config, executor), config.thresholds
+    # As much longer than usual as a job may wait longer, but within what the queue keeps.
+    limit_s = min(thresholds.drain_s * wait_s // thresholds.work_age_s, retention_s(config, executor) // 2)
+    # Jobs that were started at a time end at a time, and none in between: a rate is one of a whole run.
+    period_s = MINUTE * math.ceil(min(max(_MINUTES * MINUTE, wait_s), 12 * HOUR) / MINUTE)
+    return queue_alarms.time_to_drain(executor, limit_s, runbook="executor-backlog", period_s=period_s, m=2, n=2)
 
 
 def _near_retention(executor: str, kept_s: int) -> AlarmSpec:

@@ -6,15 +6,10 @@ A queue is called as its placeholders begin: ``work`` has ``WorkQueue``, ``WorkD
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sluice_infra.alarm_specs import MINUTE, AlarmSpec, Severity, of_mapping, of_queue
 
-if TYPE_CHECKING:
-    from sluice_infra.stages import StageConfig
-
-# What the backlog's drain is said to take when it does not drain at all; longer than any threshold.
-_NEVER_S = 86_400
+# What the backlog's drain is said to take when it does not drain at all; longer than any queue keeps messages.
+_NEVER_S = 14 * 86_400
 # Fewer messages than this are no backlog, and neither are those of a minute.
 _FEWEST = 100
 # Sooner than the age of all: fair queues let these go first, so nothing but too few consumers explains it.
@@ -92,8 +87,16 @@ def failed_invokes(queue: str) -> AlarmSpec:
     )
 
 
-def time_to_drain(config: StageConfig, queue: str, *, runbook: str = "time-to-drain") -> AlarmSpec:
-    """Return the alarm on a backlog that does not drain in time."""
+def time_to_drain(
+    queue: str,
+    limit_s: int,
+    *,
+    runbook: str = "time-to-drain",
+    period_s: int = MINUTE,
+    m: int = 10,
+    n: int = 15,
+) -> AlarmSpec:
+    """Return the alarm on a backlog that does not drain in time, by the rates of single periods."""
     name = f"{queue.capitalize()}Queue"
     backlog = "backlog of work" if queue == "work" else f"backlog of the {queue} queue"
     # All of it filled: before the stage is there, there is no backlog that does not drain.
@@ -102,8 +105,7 @@ def time_to_drain(config: StageConfig, queue: str, *, runbook: str = "time-to-dr
         name=f"{queue}-time-to-drain",
         runbook=runbook,
         severity=Severity.WARNING,
-        means=f"At this rate the {backlog} takes more than {config.thresholds.drain_s / MINUTE:g} minutes "
-        "to drain, or does not.",
+        means=f"At this rate the {backlog} takes more than {limit_s / MINUTE:g} minutes to drain, or does not.",
         series={
             "visible": of_queue(name, "ApproximateNumberOfMessagesVisible", "Maximum"),
             "deleted": of_queue(name, "NumberOfMessagesDeleted", "Sum"),
@@ -111,7 +113,8 @@ def time_to_drain(config: StageConfig, queue: str, *, runbook: str = "time-to-dr
         },
         expression=f"IF({visible} < {_FEWEST} OR {visible} < FILL(deleted, 0), 0, "
         f"IF({net} > 0, {visible} * PERIOD(visible) / {net}, {_NEVER_S}))",
-        threshold=config.thresholds.drain_s,
-        m=10,
-        n=15,
+        threshold=limit_s,
+        period_s=period_s,
+        m=m,
+        n=n,
     )
