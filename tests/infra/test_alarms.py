@@ -382,6 +382,31 @@ def test_what_does_not_drain_takes_longer_than_any_alarm_on_it_allows(assembly: 
             assert found[0] > alarm["Threshold"], name
 
 
+@pytest.mark.parametrize(
+    ("ended", "fires"),
+    [
+        ({"failed": 1}, False),  # the only one of the day
+        ({"failed": 1, "late": 1}, False),
+        ({"failed": 2, "late": 1}, True),
+        ({"failed": 3}, True),
+        ({"late": 3, "succeeded": 2}, True),
+        ({"failed": 3, "succeeded": 3}, False),
+        ({"succeeded": 3}, False),
+    ],
+)
+def test_workflows_fail_when_several_do_and_most_of_them(
+    synthesized: Callable[[str], Assembly], ended: dict[str, float], fires: bool
+) -> None:
+    # given how many workflows ended within a period, and how; of what did not happen there are no data
+    alarm = metric_alarms(synthesized("longwork"))["workflows-failed"]
+    (expression,) = [parse(query["Expression"]) for query in alarm["Metrics"] if "Expression" in query]
+    series = {name: {0: ended[name]} if name in ended else {} for name in expression.names}
+
+    # then a single bad job wakes nobody, and a broken state machine does
+    share = expression.evaluate(series, 900, [0])
+    assert any(value > alarm["Threshold"] for value in share.values()) == fires
+
+
 def test_the_latency_objective_is_of_lambda_s_jobs(assembly: Assembly) -> None:
     # given that the jobs of external executors take as long as they may, and have a metric of their own
     windows = [alarm for name, alarm in metric_alarms(assembly).items() if name.startswith("latency-burn-")]

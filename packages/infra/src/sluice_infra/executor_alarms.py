@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # As long as the age of all of a work queue takes to fire.
 _MINUTES = 15
+# One or two workflows that fail are jobs that cannot succeed, however few there were.
+_FEWEST_FAILED = 3
 
 
 def executor_alarms(config: StageConfig) -> Iterator[AlarmSpec]:
@@ -163,15 +165,17 @@ def _of_workflows() -> Iterator[AlarmSpec]:
         name="workflows-failed",
         runbook="workflows-failed",
         severity=Severity.CRITICAL,
-        means="More than half of the workflows that end fail or time out.",
-        # Jobs that can never succeed are among them: a share tells a broken state machine from a bad job.
+        means="Workflows fail or time out: three or more within 15 minutes, and more than half of those that end.",
+        # Jobs that can never succeed are among them: a share tells a broken state machine from a bad job, and a
+        # number from the only one there was.
         series={
             "failed": of_machine("ExecutionsFailed"),
             "late": of_machine("ExecutionsTimedOut"),
             "succeeded": of_machine("ExecutionsSucceeded"),
         },
-        expression="SUM([failed, late]) / SUM([failed, late, succeeded])",
+        expression=f"IF(FILL(SUM([failed, late]), 0) < {_FEWEST_FAILED}, 0, "
+        "SUM([failed, late]) / SUM([failed, late, succeeded]))",
         threshold=0.5,
-        m=3,
-        n=5,
+        # Workflows of minutes end seldom.
+        period_s=_MINUTES * MINUTE,
     )
