@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sluice_harness.description import ROOT
+from sluice_harness.local import instructions
 from sluice_harness.ops.__main__ import main
 from stage.running import until
 
@@ -91,3 +92,34 @@ def test_a_job_of_lambda_says_where_its_lines_are(
     found = json.loads(shell.type(row["command"]))["events"]
     lines = [json.loads(event["message"]) for event in found]
     assert [(line["jobId"], line["outcome"]) for line in lines] == [(job_id, "completed")]
+
+
+@pytest.mark.parametrize("executor", [*JOB_TYPES, "lambda"])
+def test_what_a_local_stage_prints_shows_a_job_of_each_type_and_cancels_it(
+    longwork: RunningStage, shell: Terminal, executor: str
+) -> None:
+    # given the lines that are printed when the stage is up, which name what runs each type
+    printed = instructions(longwork.description, longwork.name, longwork.client("lambda"))
+    (kind,) = re.findall(rf"([\w-]+) \({executor}\)", printed)
+    blocks = {block.split("\n")[0]: block for block in printed.replace("uv run --no-sync ", "").split("\n\n")}
+
+    def block(about: str) -> str:
+        (found,) = [text for title, text in blocks.items() if about in title]
+        return found
+
+    # when they are pasted, with a type of this executor
+    shell.type(block("a token"))
+    shell.type(re.sub("^TYPE=.*", f"TYPE={kind}", block("there are jobs of"), flags=re.MULTILINE))
+
+    # then it runs there, as an operator sees it
+    def shown() -> dict[str, str]:
+        # A job that was just submitted may not be on record yet.
+        lines = shell.type(f"{block('look at it')} || true").splitlines()
+        told = dict(line.split(maxsplit=1) for line in lines if len(line.split()) > 1)
+        return told if told.get("status") == "RUNNING" else {}
+
+    told = until(shown, "the job runs")
+    assert (told["type"], told["executor"]) == (kind, executor)
+
+    # and can be cancelled
+    assert json.loads(shell.type(block("cancel it")))["status"] == "CANCELLED"

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import base64
+import json
 import signal
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from sluice_core.executors import LAMBDA, parse_executors
 
 from sluice_harness.cdk_cli import CdkError
 from sluice_harness.client import sign_in
-from sluice_harness.description import StageDescription, description_path
+from sluice_harness.description import description_path
+from sluice_harness.live_functions import live
 from sluice_harness.local_stage import LocalStage, StageError
+
+if TYPE_CHECKING:
+    from sluice_harness.description import StageDescription
 
 
 def main() -> None:
@@ -45,24 +53,54 @@ def _keep_up(options: argparse.Namespace, console: Console) -> None:
 
     with LocalStage(name, stage=options.stage, port=options.port, progress=progress, speed=options.speed) as stage:
         description = stage.deploy()
-        console.print(_instructions(description, name), markup=False, soft_wrap=True)
+        text = instructions(description, name, stage.client("lambda"))
+        console.print(text, markup=False, soft_wrap=True)
         stage.wait()
 
 
-def _instructions(stage: StageDescription, name: str) -> str:
+def instructions(stage: StageDescription, name: str, lambda_: Any) -> str:
+    """Return lines to paste into a shell in the repository's root: a user's jobs, and an operator's look at them.
+
+    Parameters
+    ----------
+    stage : StageDescription
+        A local stage that is up.
+    name : str
+        Of the file that describes it.
+    lambda_ : client
+        Boto3's, of that stage: its processor is told which job types there are, and what runs them.
+
+    """
     user = stage.users[0]
     token = sign_in(stage, user)["IdToken"]
+    executors = _executors(stage, lambda_)
+    kinds = ", ".join(f"{kind} ({executor})" for kind, executor in executors.items())
+    long = next((kind for kind, executor in executors.items() if executor != LAMBDA), next(iter(executors)))
     return f"""
 The local stage is up at {stage.apiUrl}
 and describes itself in {description_path(name)}. Ctrl-C ends it.
 
-# a token of user {user.username}, good for an hour
+# a token of user {user.username}, good for an hour, and the sub that owns this user's jobs
 TOKEN={token}
+OWNER={_subject(token)}
 
 # submit a job; the answer's statusUrl says where to ask about it
 curl -s -i -X POST '{stage.apiUrl}/submit-job' -H "Authorization: $TOKEN" \
 -H 'Content-Type: application/json' \
 -d '{{"jobType": "weather-report", "parameters": {{"station": "Reykjavik", "records": 24, "format": "csv"}}}}'
+
+# there are jobs of: {kinds}
+# one that takes half a minute (workSeconds, at most 45): time to look at it, to cancel or to kill it
+TYPE={long}
+JOB=$(curl -s -X POST '{stage.apiUrl}/submit-job' -H "Authorization: $TOKEN" \
+-H 'Content-Type: application/json' -d '{{"jobType": "'$TYPE'", "parameters": {{"workSeconds": 30}}}}' \
+| python3 -c 'import json,sys; print(json.load(sys.stdin)["jobId"])')
+
+# the operator's look at it
+uv run --no-sync sluice-ops job show "$JOB" --owner "$OWNER" --stage {name}
+
+# cancel it
+curl -s -X POST "{stage.apiUrl}/cancel-job/$JOB" -H "Authorization: $TOKEN"
 
 # submit, ask until there is a result, download it
 JOB=$(curl -s -X POST '{stage.apiUrl}/submit-job' -H "Authorization: $TOKEN" \
@@ -72,6 +110,23 @@ echo "$STATUS"; [[ "$STATUS" == *'"endedAt"'* ]]; do sleep 1; done
 echo "$STATUS" | python3 -c 'import json,sys; print(json.load(sys.stdin)["result"]["url"])' \\
 | xargs curl -s | head -c 600
 """
+
+
+def _executors(stage: StageDescription, lambda_: Any) -> dict[str, str]:
+    """Return what runs each job type."""
+    told = lambda_.get_function_configuration(FunctionName=live(stage.functions.processor))["Environment"][
+        "Variables"
+    ]
+    named = parse_executors(told.get("EXECUTORS", ""))
+    kinds = [entry.partition("=")[0].strip() for entry in told["WORKLOADS"].split(",")]
+    return {kind: named.get(kind, LAMBDA) for kind in kinds}
+
+
+def _subject(token: str) -> str:
+    """Return whose a token is; it is ours, so nobody has to verify it."""
+    payload = token.split(".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return str(claims["sub"])
 
 
 if __name__ == "__main__":
