@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from infra.assemblies import logical_id
 from sluice_core.executors import MAX_STARTS
-from sluice_core.step_functions import WORK_REFUSED
+from sluice_core.step_functions import STEP_TIMED_OUT, WORK_REFUSED
 from sluice_infra.stages import stage_config
 from sluice_infra.workflow import definition
 
@@ -65,8 +65,9 @@ def test_a_step_is_tried_as_often_as_a_message_is_but_not_what_can_never_succeed
     never, again = STATES[task]["Retry"]
     [catch] = STATES[task]["Catch"]
 
-    # then what can never succeed is not tried again, and ends the execution with what the step has said
-    assert never == {"ErrorEquals": [WORK_REFUSED], "MaxAttempts": 0}
+    # then what can never succeed is not tried again, nor what took all of the function's 15 minutes, and the
+    # execution ends with what the step, or Lambda, has said
+    assert never == {"ErrorEquals": [WORK_REFUSED, STEP_TIMED_OUT], "MaxAttempts": 0}
     assert catch == {"ErrorEquals": [WORK_REFUSED], "ResultPath": "$.error", "Next": "Refused"}
     assert STATES["Refused"] == {"Type": "Fail", "ErrorPath": "$.error.Error", "CausePath": "$.error.Cause"}
 

@@ -43,6 +43,7 @@ ENDS = {
         "failed": "RETRIES_EXHAUSTED",
         "timed out": "TIMED_OUT",
         "a state timed out": "TIMED_OUT",
+        "a step timed out": "TIMED_OUT",
         "stopped": "STOPPED",
         "overdue": "TIMED_OUT",
         "cancelled": "CANCELLED",

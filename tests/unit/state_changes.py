@@ -84,6 +84,7 @@ _OPEN, _SUCCEEDED, _FAILED = ExecutionState.OPEN, ExecutionState.SUCCEEDED, Exec
 _OVERDUE, _STOPPED_BY_SOMEBODY, _LOST = ExecutionState.TIMED_OUT, ExecutionState.STOPPED, ExecutionState.LOST
 _REFUSAL = lambda_cause(json.dumps({"code": REFUSED.code, "message": REFUSED.message}), "WorkRefused")
 _CRASH = lambda_cause(SECRET, "OSError")
+_SLOW = lambda_cause("Task timed out after 900.00 seconds", "Sandbox.Timedout")
 
 CHANGES: Mapping[str, Mapping[str, Change]] = {
     STEP_FUNCTIONS: {
@@ -96,6 +97,7 @@ CHANGES: Mapping[str, Mapping[str, Change]] = {
         ),
         "timed out": Change({"status": "TIMED_OUT"}, _OVERDUE),
         "a state timed out": Change({"status": "FAILED", "error": "States.Timeout", "cause": ""}, _OVERDUE),
+        "a step timed out": Change({"status": "FAILED", "error": "Sandbox.Timedout", "cause": _SLOW}, _OVERDUE),
         "stopped": Change({"status": "ABORTED", "cause": "by an operator"}, _STOPPED_BY_SOMEBODY),
         "cancelled": Change({"status": "ABORTED", "cause": CANCELLED}, _STOPPED_BY_SOMEBODY),
         "overdue": Change({"status": "ABORTED", "cause": TIMED_OUT}, _OVERDUE),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
-from stage.conformance.functions import eventually, unique
-from stage.conformance.machines import task
+from stage.conformance.functions import create_function, eventually, unique
+from stage.conformance.machines import STEP, task
 
 if TYPE_CHECKING:
     from stage.conformance.machines import Machines
@@ -139,6 +140,30 @@ def test_what_a_function_raises_is_caught_by_its_name(machines: Machines) -> Non
     assert machines.steps(step) == 3
     found = machines.ended(execution)
     assert (found["error"], found["cause"], "output" in found) == (told["error"], told["cause"], False)
+
+
+def test_a_function_that_runs_into_its_timeout_has_lambda_s_name_for_it(machines: Machines) -> None:
+    # given a function with a second for its work, and a state that tries all again but that
+    name = create_function(machines.engine, STEP, Timeout=1)
+    found = machines.engine.client("lambda").get_function(FunctionName=name)
+    slow = replace(machines, function=found["Configuration"]["FunctionArn"])
+    slow.allow_as_ever()
+    retries = [
+        {"ErrorEquals": ["Sandbox.Timedout"], "MaxAttempts": 0},
+        RETRY_SOON | {"ErrorEquals": ["States.TaskFailed"]},
+    ]
+    try:
+        # when its work takes longer
+        execution = slow.start(
+            slow.machine({"Only": task(slow.function, Retry=retries)}), {"step": "slow", "sleep": 5}
+        )
+        ended = slow.ended(execution)
+    finally:
+        machines.allow_as_ever()
+
+    # then it was tried once, and the execution fails with that
+    assert (ended["status"], ended["error"]) == ("FAILED", "Sandbox.Timedout")
+    assert slow.steps("slow") == 1
 
 
 def test_a_task_is_invoked_in_the_name_of_the_machines_role(machines: Machines, sleeper: str) -> None:

@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 # What a step of the workflow raises when the workload says that the job can never succeed.
 WORK_REFUSED = "WorkRefused"
 
+# What Lambda calls the error of a function that ran into its own timeout. No page of Step Functions' has it: the
+# Developer Guide's "Handle Lambda service exceptions" has such an error be Lambda.Unknown, as a crash is.
+STEP_TIMED_OUT = "Sandbox.Timedout"
 # What a state fails with that takes too long (Amazon States Language, "Error names"); an execution has a status.
-_STATE_TIMED_OUT = "States.Timeout"
+_TIMED_OUT = {"States.Timeout", STEP_TIMED_OUT}
 _STATES = {
     "SUCCEEDED": ExecutionState.SUCCEEDED,
     "FAILED": ExecutionState.FAILED,
@@ -162,7 +165,7 @@ def _read(detail: Mapping[str, Any]) -> Execution | None:
     state = _STATES.get(detail["status"], ExecutionState.OPEN)
     if detail["status"] == "ABORTED":
         state = stopped_for(cause)
-    if error == _STATE_TIMED_OUT:
+    if error in _TIMED_OUT:
         state = ExecutionState.TIMED_OUT
     return Execution(
         key=job[0],

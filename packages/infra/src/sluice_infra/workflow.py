@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 _JOB = ("owner", "jobId", "startToken")
 # What a step raises when its job can never succeed.
 _REFUSED = "WorkRefused"
+# What Lambda calls it that a step took longer than its function may. It would the next time, too, at the same cost.
+_STEP_TIMED_OUT = "Sandbox.Timedout"
 # As often, and as far apart, as a message of the work queue is tried.
 _RETRY = [
-    {"ErrorEquals": [_REFUSED], "MaxAttempts": 0},
+    {"ErrorEquals": [_REFUSED, _STEP_TIMED_OUT], "MaxAttempts": 0},
     {
         "ErrorEquals": ["States.TaskFailed"],
         "IntervalSeconds": 4,
