@@ -77,6 +77,21 @@ def test_an_execution_is_listed_looked_at_and_stopped(
     assert execution["handle"] in shell.type(row["command"])
 
 
+def test_whoever_asks_for_a_job_without_its_owner_is_told_how_to_find_the_owner(
+    longwork: RunningStage, operated: Person, shell: Terminal, capsys: Capture
+) -> None:
+    # given a user's job
+    job_id = operated.accepted({"parameters": {"records": 5}})
+
+    # when somebody asks for it who does not know whose it is
+    assert main(["job", "show", job_id, "--stage", longwork.name]) == 2
+
+    # then the command that is named tells it, for the user's name
+    (command,) = re.findall(r"^  (aws .*)$", capsys.readouterr().err, re.MULTILINE)
+    shell.type(f". docs/runbooks/shell.sh {longwork.name}")
+    assert shell.type(command.replace("NAME", "operated")).strip() == operated.sub
+
+
 def test_a_job_of_lambda_says_where_its_lines_are(
     longwork: RunningStage, operated: Person, shell: Terminal, capsys: Capture
 ) -> None:

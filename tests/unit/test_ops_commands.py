@@ -241,7 +241,9 @@ def test_a_dead_letter_tells_whose_job_it_is(operated: Operated, capsys: Capture
 def test_otherwise_the_owner_must_be_named(operated: Operated, capsys: Capture) -> None:
     done, _ = operated.completed("done")
     assert operated.run("job", "show", done.key.job_id) == 2
-    assert "--owner SUB" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "--owner SUB" in said
+    assert f"\n  aws cognito-idp admin-get-user --user-pool-id {operated.description.userPoolId} " in said
     for one in (operated.failed("same"), operated.failed("same", owner=BEN)):
         operated.work_letter(one)
     assert operated.run("job", "show", job("same").key.job_id) == 2

@@ -63,6 +63,14 @@ def command(stage: StageDescription, job: Job, log_group: str = "") -> str:
     return commands.get(job.executor, "")
 
 
+def owner_command(stage: StageDescription) -> str:
+    """Return the command that tells whose a user's jobs are, with NAME for the user's."""
+    return (
+        f"aws cognito-idp admin-get-user --user-pool-id {stage.userPoolId} --username NAME "
+        """--query "UserAttributes[?Name=='sub'].Value" --output text"""
+    )
+
+
 def _quoted(job: Job) -> str:
     """Return the filter pattern that looks for a job's id, hyphens and all."""
     return f'"{job.key.job_id}"'

@@ -39,6 +39,10 @@ _FAILED, _USAGE = 1, 2
 _LONGEST_MESSAGE = 500
 _KEPT_HOURS = 30 * 24  # AWS X-Ray Developer Guide, "Concepts": traces are kept for 30 days
 _WIDTH = 88
+_OWNER = (
+    "whose job: the user's sub in Cognito, a claim of their token; `nox -s local` prints it as OWNER, "
+    "`sluice-ops executions` lists it with each job, `aws cognito-idp admin-get-user` tells it of a user"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -159,11 +163,12 @@ def _add_job_show(commands: _Commands) -> None:
         """Show a job's row: status, times, attempts, lease, the failures it was brought back from, conflicts, its
         result's object, which executor has it or had it, and its message, if that lies in a dead-letter queue. The
         command that it names shows the execution in the runbooks' shell; a stage in AWS names its page in the
-        console, too. Ids are scoped to owners; without --owner the dead letters must tell whose job it is.""",
+        console, too. Ids are scoped to owners; without --owner the dead letters must tell whose job it is, and if
+        they do not, it is said how to find that out.""",
         "job show nightly-report-2026-03-01 --owner 0a1b2c3d-1111-4222-8333-444455556666",
     )
     parser.add_argument("id", metavar="JOB_ID")
-    parser.add_argument("--owner", metavar="SUB", help="whose job: the user's sub in Cognito")
+    parser.add_argument("--owner", metavar="SUB", help=_OWNER)
     _add_json(parser)
 
 
@@ -179,7 +184,7 @@ def _add_job_fail(commands: _Commands) -> None:
         "\\\n    --message 'Lost in an outage; submit it again.' --yes",
     )
     parser.add_argument("id", metavar="JOB_ID")
-    parser.add_argument("--owner", metavar="SUB", required=True, help="whose job: the user's sub in Cognito")
+    parser.add_argument("--owner", metavar="SUB", required=True, help=_OWNER)
     parser.add_argument(
         "--message", metavar="TEXT", type=_message, required=True, help="why, in words for the job's client"
     )

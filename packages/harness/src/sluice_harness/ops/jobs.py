@@ -10,7 +10,7 @@ from sluice_core.executors import LAMBDA
 from sluice_core.jobs import JobError, JobKey
 from sluice_core.ledger import Outcome
 
-from sluice_harness.consoles import command, page
+from sluice_harness.consoles import command, owner_command, page
 from sluice_harness.ops.letters import read_all
 from sluice_harness.ops.output import bar, iso, moment, say, show_fields, show_json
 from sluice_harness.ops.stage import Failure, UsageError
@@ -29,7 +29,7 @@ def show_job(access: Access, options: argparse.Namespace) -> int:
     with bar("reading the dead-letter queues"):
         readings = read_all(access)
     letters = [one for reading in readings for one in reading.letters if one.key and one.key.job_id == options.id]
-    key = JobKey(options.owner or _owner(letters, options.id), options.id)
+    key = JobKey(options.owner or _owner(access, letters, options.id), options.id)
     letters = [letter for letter in letters if letter.key == key]
     job = access.ledger.get(key)
     if job is None and not letters:
@@ -144,7 +144,7 @@ def _where(access: Access, job: Job) -> list[tuple[str, str]]:
     ]
 
 
-def _owner(letters: list[Letter], job_id: str) -> str:
+def _owner(access: Access, letters: list[Letter], job_id: str) -> str:
     """Return whose job it is, by its dead letters: the same id may be several owners'."""
     owners = sorted({letter.key.owner for letter in letters if letter.key})
     if len(owners) == 1:
@@ -152,7 +152,10 @@ def _owner(letters: list[Letter], job_id: str) -> str:
     found = f"several owners have a dead letter of a job {job_id}: {', '.join(owners)}" if owners else ""
     raise UsageError(
         f"{found or f'no dead letter is of a job {job_id}, and ids are scoped to owners'}; "
-        "say whose job it is: --owner SUB, the user's sub in Cognito"
+        "say whose job it is: --owner SUB, the user's sub in Cognito. `nox -s local` prints it, "
+        "`sluice-ops executions` lists it with each job, and of a user NAME this tells it, after "
+        "`. docs/runbooks/shell.sh STAGE`:\n"
+        f"  {owner_command(access.stage)}"
     )
 
 
