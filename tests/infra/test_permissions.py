@@ -128,7 +128,10 @@ def test_the_sweeper_reads_dead_letters_and_can_delete_none(assembly: Assembly) 
     assert {logical_id(queue) for queue in grants["sqs:ReceiveMessage"]} == dead_letters
 
 
-def test_whoever_lists_results_sees_nothing_else_of_the_bucket(assembly: Assembly) -> None:
-    listing = [one for _, one in assembly.statements() if "s3:ListBucket" in listed(one["Action"])]
-    assert listing
-    assert all(one["Condition"] == {"StringLike": {"s3:prefix": "results/*"}} for one in listing)
+def test_whoever_lists_the_bucket_sees_results_and_inputs_only(assembly: Assembly) -> None:
+    conditions = [one["Condition"] for _, one in assembly.statements() if "s3:ListBucket" in listed(one["Action"])]
+    assert conditions
+    for condition in conditions:
+        [prefixes] = condition["StringLike"].values()
+        assert condition == {"StringLike": {"s3:prefix": prefixes}}
+        assert {*listed(prefixes)} <= {"results/*", "inputs/*"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sluice_core.executors import Retry
+from sluice_core.executors import MAX_START_S, Retry
 from sluice_core.jobs import JobError, JobStatus
 from sluice_core.ledger import Attempt, JobLedger, Start
 from sluice_harness.description import Executors, Queue, StageDescription
@@ -287,9 +287,17 @@ def test_what_executes_waits_or_is_on_its_way_breaks_no_promise(
     assert site.external.row(running).executing == "ecs"
 
 
-def test_what_executes_for_longer_than_it_may_is_found(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    [row] = site.running("runs")
-    at(monkeypatch, TIMEOUT_S + HOUR_S)
+@pytest.mark.parametrize(("is_claimed", "may_s"), [(True, TIMEOUT_S), (False, MAX_START_S)])
+def test_what_executes_for_longer_than_it_may_is_found(
+    site: Site, monkeypatch: pytest.MonkeyPatch, *, is_claimed: bool, may_s: int
+) -> None:
+    # given a job whose container works, or waits for its host
+    [row] = site.running("runs") if is_claimed else site.external.started(job("waits", at=now_ms()))
+
+    # then it is let be for as long as that may take, and not longer
+    at(monkeypatch, may_s)
+    assert audit(site.description).findings == []
+    at(monkeypatch, may_s + HOUR_S)
     [finding] = audit(site.description).findings
     assert (finding.kind, finding.job) == ("unfinished-attempt", str(row.key))
     assert "ecs has had it for" in finding.detail

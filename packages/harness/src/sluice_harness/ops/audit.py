@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from sluice_core.executors import MAX_START_S
 from sluice_core.jobs import JobKey, JobStatus
 
 from sluice_harness.ops.evidence import Evidence
@@ -45,7 +46,7 @@ Kind = Literal[
 _SETTLED_MS = 60_000
 # It runs every minute; one run may miss a message that another reader hides.
 _SWEEPERS_GRACE_MS = 120_000
-# The reconciler gives up an execution of which nobody noted the handle after a quarter of an hour.
+# The reconciler stops what runs on, and settles it a minute later.
 _RECONCILERS_GRACE_MS = 1_800_000
 # Objects expire at midnight, rows some time after their moment: near it either may be first.
 _EXPIRING_MS = 3_600_000
@@ -196,9 +197,13 @@ def _open(evidence: Evidence, key: JobKey, job: Job) -> Iterator[Finding]:
 def _executing(evidence: Evidence, key: JobKey, job: Job) -> Iterator[Finding]:
     """Judge a job that an external executor has: its end is told, or found by asking, or it is stopped at last."""
     limit = evidence.access.limits.get(job.executing)
-    age_ms = evidence.now - (job.executing_since or 0)
-    if limit and age_ms > 1000 * limit.seconds + _RECONCILERS_GRACE_MS:
-        detail = f"{job.executing} has had it for {age(age_ms)}, and may for {age(1000 * limit.seconds)}"
+    if limit is None:
+        return
+    # Its time begins with its work. Until then it may wait for its host.
+    since, may_s = (job.started_at, limit.seconds) if job.attempt else (job.executing_since, MAX_START_S)
+    age_ms = evidence.now - (since or 0)
+    if age_ms > 1000 * may_s + _RECONCILERS_GRACE_MS:
+        detail = f"{job.executing} has had it for {age(age_ms)}, and may for {age(1000 * may_s)}"
         yield Finding("unfinished-attempt", str(key), detail)
 
 
