@@ -126,9 +126,12 @@ def test_a_crash_is_one_line_with_its_trace(containers: Containers) -> None:
     assert "ResourceNotFound" in line["trace"]
 
 
-def test_the_guide_s_job_by_hand_is_one_that_a_container_runs(containers: Containers, tmp_path: Path) -> None:
-    # Given the guide's program, and a stage that describes itself as the local one does
-    program = next(block for block in re.findall("```python\n(.*?)```", GUIDE, re.DOTALL) if "SLUICE_" in block)
+def test_the_guide_s_job_by_hand_is_one_that_a_container_runs(
+    containers: Containers, ledger: JobLedger, tmp_path: Path
+) -> None:
+    # Given the guide's programs, and a stage that describes itself as the local one does
+    programs = re.findall("```python\n(.*?)```", GUIDE, re.DOTALL)
+    program, close = [block for block in programs if "SLUICE_" in block]
     stages = tmp_path / "build" / "stages"
     stages.mkdir(parents=True)
     described = {"jobTable": containers.table, "resultBucket": containers.bucket.name}
@@ -153,3 +156,8 @@ def test_the_guide_s_job_by_hand_is_one_that_a_container_runs(containers: Contai
     assert (ended.returncode, ended.stderr) == (0, "")
     assert len(ended.stdout.splitlines()) == 2
     assert len(containers.results()) == 1
+
+    # And what closes it leaves nothing that executes
+    assert len(ledger.executing("ecs")) == 1
+    subprocess.run([sys.executable, "-c", close], env=environment | settings, check=True)
+    assert ledger.executing("ecs") == {}
