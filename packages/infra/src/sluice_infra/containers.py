@@ -63,7 +63,18 @@ class JobContainer(Construct):
         super().__init__(scope, name)
         self._network = network
         self.log_group = log_group(self, "Logs", config)
-        self.task_role = self._add_role("TaskRole")
+        # In this account's name only (Amazon ECS, "Task IAM role", on the confused deputy).
+        self.task_role = self._add_role(
+            "TaskRole",
+            {
+                "StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID},
+                "ArnLike": {
+                    "aws:SourceArn": f"arn:{cdk.Aws.PARTITION}:ecs:{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}:*"
+                },
+            },
+        )
+        # Without that: no page of AWS's says that the agent which takes this one on brings these keys along, and where
+        # it does not, no container would start ("Task execution IAM role" has a trust without conditions).
         self.execution_role = self._add_role("ExecutionRole")
         self.environment = {
             **environment,
@@ -85,13 +96,9 @@ class JobContainer(Construct):
             },
         }
 
-    def _add_role(self, name: str) -> iam.Role:
-        # In this account's name only (Amazon ECS, "Task IAM role", on the confused deputy).
-        ours = {
-            "StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID},
-            "ArnLike": {"aws:SourceArn": f"arn:{cdk.Aws.PARTITION}:ecs:{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}:*"},
-        }
-        return iam.Role(self, name, assumed_by=iam.ServicePrincipal("ecs-tasks.amazonaws.com", conditions=ours))
+    def _add_role(self, name: str, conditions: Mapping[str, object] | None = None) -> iam.Role:
+        agent = iam.ServicePrincipal("ecs-tasks.amazonaws.com", conditions=conditions)
+        return iam.Role(self, name, assumed_by=agent)
 
     def _let_work(self, storage: Storage) -> None:
         table = storage.table.table_arn
