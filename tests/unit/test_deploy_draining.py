@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +14,11 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 from sluice_core import LIVE_ALIAS
 from sluice_core.rows import EXECUTION_INDEX
+from sluice_harness import description
 from sluice_harness.deploy.draining import refuse_to_lose_jobs
 from sluice_harness.deploy.target import Target, TargetError
 from sluice_harness.deploy.terminal import Refused
+from sluice_harness.ops.__main__ import main as sluice_ops
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,6 +125,25 @@ def test_an_executor_that_a_job_type_uses_stays(account: Account, tmp_path: Path
         refuse_to_lose_jobs("ann", assembly(tmp_path), account)
 
 
+def test_who_is_refused_is_told_commands_that_show_what_there_is(
+    account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given an executor with a message, of a stage that nothing describes here
+    monkeypatch.setattr(description, "_STAGES", tmp_path / "nothing")
+    account.deploy("batch")
+    send("BatchQueue")
+    with pytest.raises(Refused) as refused:
+        refuse_to_lose_jobs("ann", assembly(tmp_path), account)
+
+    # then there are such commands, for that executor and stage
+    commands = re.findall(r"`uv run --no-sync sluice-ops ([^`]+)`", str(refused.value))
+    assert [command.split()[0] for command in commands] == ["executions", "dlq"]
+    for command in commands:
+        assert "batch" in command
+        assert sluice_ops(shlex.split(command)) == 2
+        assert "build/stages/ann.json" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("queue", "what"), [("BatchQueue", "1 queued"), ("BatchDlq", "1 dead letters")])
 def test_an_executor_with_messages_stays(queue: str, what: str, account: Account, tmp_path: Path) -> None:
     account.deploy("batch")
@@ -152,5 +175,5 @@ def test_a_stack_that_may_not_be_read_is_not_taken_for_none(
     monkeypatch.setattr(Account, "describe_stacks", refuse)
 
     # then that is said
-    with pytest.raises(TargetError, match=f"{STACK} does not say whether its jobs are over: .*AccessDenied"):
+    with pytest.raises(TargetError, match=f"{STACK} does not say .*: .*AccessDenied.*docs/deploying"):
         refuse_to_lose_jobs("ann", assembly(tmp_path), account)

@@ -209,6 +209,7 @@ def test_handles_and_commands_are_whole_lines_to_paste(
     assert told["handle"] == row.handle
     assert told["command"] == f"aws ecs describe-tasks --cluster {CLUSTER} --tasks {row.handle}"
     assert [line.split()[-1] for line in listed if row.key.job_id in line] == [row.handle]
+    assert "sluice-ops job show JOB --owner OWNER" in listed[-1]
     assert [line for line in (*shown, *listed) if line != line.rstrip()] == []
 
 

@@ -48,12 +48,21 @@ def refuse_to_lose_jobs(stage: str, assembly: Path, target: Target) -> None:
         wanted = json.loads((assembly / f"{stack}.template.json").read_text())["Outputs"]
         for executor in _executors(there):
             if executor not in _executors(wanted) and (work := list(_work(executor, there, target))):
-                raise Refused(
-                    f"{stage} would lose jobs of {executor}: {', '.join(work)}. Deploy it with no job type on "
-                    f'{executor} and with draining=("{executor}",) in stages.py; once its jobs are over, without'
-                )
+                told = f"{stage} would lose jobs of {executor}: {', '.join(work)}"
+                raise Refused(f"{told}. {_next_step(stage, executor)}")
     except ClientError as error:
-        raise TargetError(f"{stack} does not say whether its jobs are over: {error}") from None
+        told = f"{stack} does not say whether its jobs are over: {error}"
+        raise TargetError(f"{told}; docs/deploying.md names the rights that this takes") from None
+
+
+def _next_step(stage: str, executor: str) -> str:
+    """Return what to do first, and how to see that it is done."""
+    tool = "uv run --no-sync sluice-ops"
+    return (
+        f'Deploy it with no job type on {executor} and with draining=("{executor}",) in stages.py; once its jobs '
+        f"are over, without. `{tool} executions --executor {executor} --waiting --stage {stage}` lists them, and "
+        f"`{tool} dlq list --queue {executor} --stage {stage}` its dead letters, which `dlq redrive` brings back"
+    )
 
 
 def _outputs(stack: str, target: Target) -> dict[str, str]:

@@ -81,13 +81,19 @@ def list_executions(access: Access, options: argparse.Namespace) -> int:
     show_table(columns, [_row(one, now) for one in found])
     _show_jobs([job for one in found for job in one.executing], now)
     _show_jobs(waiting, now)
+    if waiting or any(one.executing for one in found):
+        say("")
+        say("The command that shows a job's execution: sluice-ops job show JOB --owner OWNER")
     return 0
 
 
 def _executors(access: Access, only: str | None) -> list[str]:
     there = list(access.limits)
     if not there:
-        raise UsageError(f"stage {access.stage.stage} has no external executor: lambda runs all of its jobs")
+        raise UsageError(
+            f"stage {access.stage.stage} has no external executor: lambda runs all of its jobs; `job show` has "
+            "one of them. `executors` in stages.py gives them others (docs/configuring.md)"
+        )
     if only is None:
         return there
     if only not in there:
