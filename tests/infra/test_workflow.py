@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from infra.assemblies import logical_id
-from sluice_core.executors import MAX_STARTS
-from sluice_core.step_functions import STEP_TIMED_OUT, WORK_REFUSED
+from sluice_core.executors import MAX_STARTS, STEP_TIMED_OUT, WORK_REFUSED
 from sluice_infra.stages import stage_config
 from sluice_infra.workflow import definition
 

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sluice_core.executors import Execution, ExecutionState, Retry, Started
+from sluice_core.executors import CONTAINER, Execution, ExecutionState, Retry, Started
 from sluice_core.external import (
-    CONTAINER,
     TRY_AGAIN,
     error_code,
     failed_start,

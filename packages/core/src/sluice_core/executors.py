@@ -26,6 +26,12 @@ MAX_STARTS = 5
 MAX_START_S = 12 * 3_600
 # Why we stop an execution ourselves, in the service's own records.
 CANCELLED, TIMED_OUT, NEVER_BEGAN = "sluice: the job has ended", "sluice: timed out", "sluice: never began"
+# The container's name in the definitions.
+CONTAINER = "job"
+# What a step of a workflow fails with if its job can never succeed; and if it ran into its function's timeout, as
+# Lambda calls that. No page of Step Functions' has it: the Developer Guide's "Handle Lambda service exceptions" has
+# such an error be Lambda.Unknown, as a crash is.
+WORK_REFUSED, STEP_TIMED_OUT = "WorkRefused", "Sandbox.Timedout"
 
 _FORM = "expected 'job-type=executor', entries separated by commas"
 _ENTRY = re.compile(r"\s*([a-z0-9][a-z0-9-]{0,63})\s*=\s*(\w+)\s*")

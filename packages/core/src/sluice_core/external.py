@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from sluice_core.jobs import Submission
 
-# The container's name in the job definition and in the task definition.
-CONTAINER = "job"
 # The exit code by which `run_job` asks for another try: EX_TEMPFAIL of sysexits.h.
 TRY_AGAIN = 75
 

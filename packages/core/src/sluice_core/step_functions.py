@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sluice_core.executors import Execution, ExecutionState, Refused, Started
+from sluice_core.executors import (
+    STEP_TIMED_OUT,
+    WORK_REFUSED,
+    Execution,
+    ExecutionState,
+    Refused,
+    Started,
+)
 from sluice_core.external import error_code, failed_start, stopped_for
 from sluice_core.jobs import NOT_STARTED, JobError, JobKey, StoredResult
 
@@ -25,12 +32,6 @@ if TYPE_CHECKING:
     from sluice_core.executors import StartResult
     from sluice_core.jobs import Submission
 
-# What a step of the workflow raises when the workload says that the job can never succeed.
-WORK_REFUSED = "WorkRefused"
-
-# What Lambda calls the error of a function that ran into its own timeout. No page of Step Functions' has it: the
-# Developer Guide's "Handle Lambda service exceptions" has such an error be Lambda.Unknown, as a crash is.
-STEP_TIMED_OUT = "Sandbox.Timedout"
 # What a state fails with that takes too long (Amazon States Language, "Error names"); an execution has a status.
 _TIMED_OUT = {"States.Timeout", STEP_TIMED_OUT}
 _STATES = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import Construct
+from sluice_core.executors import CONTAINER
 
 from sluice_infra.acknowledgements import acknowledge
 from sluice_infra.functions import log_group
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from sluice_infra.storage import Storage
 
 COMMAND = ("python", "-m", "sluice_core.run_job")
-# By which a start gives it the job's own environment.
-CONTAINER = "job"
 # Nobody's: neither root nor a user that the image knows, and enough to read what is in it.
 USER = "65532:65532"
 # After a job's own timeout, for the container to say so: what takes longer is stopped from outside.

@@ -8,9 +8,10 @@ import aws_cdk as cdk
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
 from constructs import Construct
+from sluice_core.executors import CONTAINER
 
 from sluice_infra.acknowledgements import acknowledge, as_found
-from sluice_infra.containers import COMMAND, CONTAINER, USER
+from sluice_infra.containers import COMMAND, USER
 
 if TYPE_CHECKING:
     from sluice_infra.container_network import ContainerNetwork

@@ -12,7 +12,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
-from sluice_core.executors import MAX_STARTS
+from sluice_core.executors import MAX_STARTS, STEP_TIMED_OUT, WORK_REFUSED
 
 from sluice_infra.acknowledgements import acknowledge, as_found
 from sluice_infra.functions import Function, log_group
@@ -25,13 +25,10 @@ if TYPE_CHECKING:
 
 # Which job it is, and which start of it: all that an execution is given.
 _JOB = ("owner", "jobId", "startToken")
-# What a step raises when its job can never succeed.
-_REFUSED = "WorkRefused"
-# What Lambda calls it that a step took longer than its function may. It would the next time, too, at the same cost.
-_STEP_TIMED_OUT = "Sandbox.Timedout"
 # As often, and as far apart, as a message of the work queue is tried.
 _RETRY = [
-    {"ErrorEquals": [_REFUSED, _STEP_TIMED_OUT], "MaxAttempts": 0},
+    # What would fail the next time, too, and cost as much.
+    {"ErrorEquals": [WORK_REFUSED, STEP_TIMED_OUT], "MaxAttempts": 0},
     {
         "ErrorEquals": ["States.TaskFailed"],
         "IntervalSeconds": 4,
@@ -41,7 +38,7 @@ _RETRY = [
         "MaxAttempts": MAX_STARTS - 1,
     },
 ]
-_CATCH = [{"ErrorEquals": [_REFUSED], "ResultPath": "$.error", "Next": "Refused"}]
+_CATCH = [{"ErrorEquals": [WORK_REFUSED], "ResultPath": "$.error", "Next": "Refused"}]
 # Of Step Functions itself, to log and to trace: none takes a resource (Service Authorization Reference).
 _LOGGING = (
     *("CreateLogDelivery", "DeleteLogDelivery", "GetLogDelivery", "ListLogDeliveries", "UpdateLogDelivery"),
