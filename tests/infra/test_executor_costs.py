@@ -95,6 +95,16 @@ def test_what_is_said_of_a_job_in_words() -> None:
     assert f"two units each from {kilobyte // token} slots taken on, and {-(-1_000 * token // kilobyte)}" in SAID
 
 
+def test_what_the_account_must_have_is_what_the_usual_sizes_take() -> None:
+    # given an executor of containers of which nothing is said, and what a workflow's job was measured to take
+    container, transitions = Containers(), money.measured()["stepfunctions"].transitions
+
+    # then the page has the CPUs and the transitions
+    assert f"which is {container.max_running * container.vcpu:g} for each if nothing else is said" in SAID
+    assert transitions == 5
+    assert "a job has five transitions" in SAID
+
+
 def test_how_many_jobs_may_wait_is_what_drains_while_their_queue_keeps_them() -> None:
     # given the retention of a stage that keeps rows as long as usual, and jobs of an hour
     config = replace(stage_config("prod"), draining=("stepfunctions",))

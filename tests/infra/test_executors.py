@@ -12,8 +12,7 @@ from infra.test_lint import findings
 from infra.test_nag import violations
 from sluice_core import run_job
 from sluice_core.configured import configured_executors
-from sluice_core.executors import BATCH, ECS, EXTERNAL, STEP_FUNCTIONS
-from sluice_core.executors import CONTAINER
+from sluice_core.executors import BATCH, CONTAINER, ECS, EXTERNAL, STEP_FUNCTIONS
 from sluice_core.rows import EXECUTION_INDEX
 from sluice_harness.description import Executors, from_outputs
 from sluice_infra.functions import TIMEOUTS_S, timeouts_s

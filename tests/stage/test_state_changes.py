@@ -20,11 +20,13 @@ from sluice_core.jobs import JobKey, Submission
 from sluice_core.ledger import Attempt, JobLedger, Start
 from sluice_core.weather import WeatherReport
 from stage.executions import now_ms, rows_of, slots, total, wake
-from stage.messages import discard, letter_of, letters, receive_until
+from stage.messages import discard, job_of, letter_of, letters, receive_until
 from stage.running import until
 from unit.state_changes import CHANGES, REFUSED, RESULT, bus_entry, state_change
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sluice_harness.description import Queue
     from stage.running import Person, RunningStage
 
@@ -76,6 +78,8 @@ ENDS = {
         "stopped too late": "COMPLETED",
     },
 }
+# By no fault of the job's: an operator may bring it back.
+GIVEN_UP = {"RETRIES_EXHAUSTED", "WORKER_LOST"}
 # Nothing has claimed the job before these.
 UNCLAIMED = ("not started", "stopped before it ran")
 LAST = [(executor, change) for executor, ends in ENDS.items() for change in ends]
@@ -132,7 +136,7 @@ def completions(longwork: RunningStage) -> Queue:
 
 
 @pytest.fixture(scope="module")
-def told(longwork: RunningStage, completions: Queue) -> Told:
+def told(longwork: RunningStage, completions: Queue) -> Iterator[Told]:
     """Have all of the executions begun, and then told that they are over."""
     story = Told(longwork, longwork.newcomer("told"))
     story.before = counts(longwork)
@@ -143,7 +147,9 @@ def told(longwork: RunningStage, completions: Queue) -> Told:
     story.rows = rows_of(longwork, story.person.sub)
     story.held = {token for executor in JOB_TYPES for token in slots(longwork).held(executor)}
     story.inputs = longwork.objects(f"inputs/{story.person.sub}/")
-    return story
+    yield story
+    for executor in JOB_TYPES:
+        longwork.client("sqs").purge_queue(QueueUrl=getattr(longwork.description.queues, executor).dlqUrl)
 
 
 def counts(stage: RunningStage) -> dict[str, float]:
@@ -254,6 +260,15 @@ def test_the_event_ends_the_job(told: Told, executor: str, change: str) -> None:
     assert "executing" not in row
     assert one.token not in told.held
     assert [key for key in told.inputs if one.key.job_id in key] == []
+
+
+@pytest.mark.parametrize("executor", JOB_TYPES)
+def test_what_was_given_up_and_no_more_is_set_aside(told: Told, executor: str) -> None:
+    # Given how each job of an executor has ended, then there is one dead letter of each that may be brought back
+    ends = ENDS[executor].items()
+    given_up = [told.of(executor, change).key.job_id for change, end in ends if end in GIVEN_UP]
+    dead_letters = letters(told.stage, getattr(told.stage.description.queues, executor).dlqUrl)
+    assert sorted(map(job_of, dead_letters)) == sorted(given_up)
 
 
 @pytest.mark.parametrize(("executor", "change"), LOST_FIRST)

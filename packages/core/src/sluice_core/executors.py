@@ -29,8 +29,8 @@ CANCELLED, TIMED_OUT, NEVER_BEGAN = "sluice: the job has ended", "sluice: timed 
 # The container's name in the definitions.
 CONTAINER = "job"
 # What a step of a workflow fails with if its job can never succeed; and if it ran into its function's timeout, as
-# Lambda calls that. No page of Step Functions' has it: the Developer Guide's "Handle Lambda service exceptions" has
-# such an error be Lambda.Unknown, as a crash is.
+# Lambda calls that. No page of Step Functions' has it: by the Developer Guide's "Handle Lambda service exceptions"
+# such an error is Lambda.Unknown, as a crash is.
 WORK_REFUSED, STEP_TIMED_OUT = "WorkRefused", "Sandbox.Timedout"
 
 _FORM = "expected 'job-type=executor', entries separated by commas"

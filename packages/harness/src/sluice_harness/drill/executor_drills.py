@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # What a local stage cannot raise, and why.
 NOT_RAISED: Mapping[str, str] = {
     "workflows-throttled": "the engine has no rate of state transitions",
-    **{f"{one}-near-retention": "a job would have to wait for half of what its queue keeps it" for one in EXTERNAL},
+    **{f"{one}-near-retention": "a job would have to wait for half of its queue's retention" for one in EXTERNAL},
     "function-duration-workflow-step": "a tenth of its timeout is longer than any invocation may be held up",
 }
 # What is put on a queue for its backlog to be one; the starter takes none of it while there is no slot.
