@@ -69,9 +69,9 @@ class BatchExecutor(Construct):
                 security_group_ids=[network.security_group_id],
             ),
         )
-        # No jobStateTimeLimitActions: all that waits here is of one size, so that where the job at the head finds no
-        # place no other does, and to cancel it would only use up its starts. A lack of capacity they see on EC2
-        # alone (AWS Batch, "Jobs stuck in RUNNABLE due to capacity"). What never begins the reconciler starts again.
+        # No jobStateTimeLimitActions: all that waits here is of one size, so if the job at the head has no place,
+        # no other has, and to cancel it would only use up its starts. A lack of capacity they see on EC2 alone
+        # (AWS Batch, "Jobs stuck in RUNNABLE due to capacity"). The reconciler starts again what never begins.
         return batch.CfnJobQueue(
             self,
             "Queue",

@@ -72,8 +72,8 @@ class JobContainer(Construct):
                 },
             },
         )
-        # Without that: no page of AWS's says that the agent which takes this one on brings these keys along, and where
-        # it does not, no container would start ("Task execution IAM role" has a trust without conditions).
+        # Without that: no page of AWS's says that the agent which takes on this one brings these keys along, and
+        # if it does not, no container starts. ("Task execution IAM role" has a trust without conditions.)
         self.execution_role = self._add_role("ExecutionRole")
         self.environment = {
             **environment,
