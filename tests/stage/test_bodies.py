@@ -94,8 +94,9 @@ def test_what_the_schema_refuses_is_a_400_and_reaches_no_queue(
     # Given the job table as it is
     rows = stage.rows()
 
-    # When the body is submitted, then it is refused
-    assert_problem(ann.post(body), 400, "invalid-body", stage)
+    # When the body is submitted, then it is refused, and what it may have is told
+    told = assert_problem(ann.post(body), 400, "invalid-body", stage)
+    assert "records (an integer from 1 to 10000)" in told["detail"]
 
     # And no queue has it, nor has the table
     assert [stage.depth(url) for url in stage.queue_urls] == [0, 0, 0, 0]

@@ -4,7 +4,13 @@ import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
-from sluice_core.requests import InvalidRequest, MalformedMessage, SubmissionParser, request_schema
+from sluice_core.requests import (
+    InvalidRequest,
+    MalformedMessage,
+    SubmissionParser,
+    request_schema,
+    schema_in_words,
+)
 from sluice_core.workloads import DEFAULT_WORKLOADS, WorkResult, load_workloads
 from unit.lambda_events import ANN, request_record
 
@@ -188,6 +194,17 @@ def test_parameters_that_a_workload_demands_cannot_be_left_out(workloads: Any) -
 
     # Then one with them is taken
     assert parse({"jobType": "copy", "parameters": {"lines": 1}}, workloads).parameters == {"lines": 1}
+
+
+def test_the_schema_in_words_has_every_member_and_what_it_may_be() -> None:
+    # given two types with the same parameters, and one whose schema describes none
+    told = schema_in_words({**BOTH, "weather-task": WEATHER["weather-report"]})
+
+    # then all are told, and what is the same but once
+    assert "jobType (copy, weather-report, weather-task), clientToken (16 to 64 letters" in told
+    assert "those of copy are lines; those of weather-report and weather-task are station (" in told
+    properties = WEATHER["weather-report"].parameters_schema["properties"]
+    assert [name for name, one in properties.items() if f"{name} ({one['description']})" not in told] == []
 
 
 @pytest.mark.parametrize("workloads", [WEATHER, BOTH, ONLY_COPY])

@@ -76,6 +76,26 @@ def _required(names: list[str], workload: Workload) -> dict[str, Any]:
     return {"required": demanded} if demanded else {}
 
 
+def schema_in_words(workloads: Mapping[str, Workload]) -> str:
+    """Return what a submission may have, for its client: the gateway refuses it without naming the member.
+
+    A parameter is told with the ``description`` of its schema, if that has one.
+    """
+    alike: dict[str, list[str]] = {}
+    for name, workload in sorted(workloads.items()):
+        alike.setdefault(_parameters_in_words(workload), []).append(name)
+    parameters = "; ".join(f"those of {' and '.join(names)} are {words}" for words, names in alike.items())
+    return (
+        f"Send a JSON object with only jobType ({', '.join(sorted(workloads))}), clientToken (16 to 64 letters, "
+        f"digits and hyphens) and parameters: {parameters}."
+    )
+
+
+def _parameters_in_words(workload: Workload) -> str:
+    told = {name: one.get("description") for name, one in workload.parameters_schema.get("properties", {}).items()}
+    return ", ".join(f"{name} ({words})" if words else name for name, words in told.items()) or "free"
+
+
 class SubmissionParser:
     """Reads submissions off the request queue, whose messages the gateway's template writes."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_xray as xray
 from constructs import Construct
 from sluice_core import problems
-from sluice_core.requests import request_schema
+from sluice_core.requests import request_schema, schema_in_words
 from sluice_core.workloads import load_workloads
 
 from sluice_infra.acknowledgements import acknowledge
@@ -37,7 +38,6 @@ _AUTHORIZER_TTL = cdk.Duration.minutes(5)
 _GATEWAY_RESPONSES = {
     "DEFAULT_4XX": problems.BAD_REQUEST,
     "DEFAULT_5XX": problems.INTERNAL,
-    "BAD_REQUEST_BODY": problems.INVALID_BODY,
     "UNAUTHORIZED": problems.UNAUTHORIZED,
     "ACCESS_DENIED": problems.FORBIDDEN,
     "INVALID_API_KEY": problems.FORBIDDEN,
@@ -97,7 +97,7 @@ class JobApi(Construct):
         self._add_method(
             self.rest_api.root.add_resource("cancel-job").add_resource("{job-id}"), "POST", cancel_job
         )
-        self._add_gateway_responses()
+        self._add_gateway_responses(config)
         self._add_sampling(config)
         self.url = FrontDoor(self, "FrontDoor", config, self.rest_api).url
 
@@ -205,8 +205,11 @@ class JobApi(Construct):
             deployment.add_to_logical_id({"schema": schema})
             deployment.node.add_dependency(model, method, role, *readers)
 
-    def _add_gateway_responses(self) -> None:
-        for kind, problem in _GATEWAY_RESPONSES.items():
+    def _add_gateway_responses(self, config: StageConfig) -> None:
+        # The gateway knows which member is wrong, but cannot put its words into JSON: they have quotes in them.
+        told = schema_in_words(load_workloads(config.workloads))
+        answers = {**_GATEWAY_RESPONSES, "BAD_REQUEST_BODY": replace(problems.INVALID_BODY, detail=told)}
+        for kind, problem in answers.items():
             headers = {"Content-Type": _PROBLEM_TYPE}
             if problem is problems.UNAUTHORIZED:
                 headers["WWW-Authenticate"] = "'Bearer'"
