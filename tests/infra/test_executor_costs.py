@@ -35,7 +35,7 @@ def dollars(found: dict[str, float] | None) -> str:
 
 def lines(executor: str) -> dict[str, CostLine]:
     """What a job uses besides its work, priced."""
-    found = estimate(money.measured()[executor], PRICES)
+    found = estimate(money.usual()[executor], PRICES)
     return {line.what: line for line in found if line.per_month is None}
 
 
@@ -47,7 +47,7 @@ def test_the_price_of_a_million_jobs_is_what_its_parts_come_to() -> None:
     }
 
 
-def test_what_a_job_uses_besides_its_work_is_what_was_measured() -> None:
+def test_what_a_job_uses_besides_its_work_is_what_was_measured_but_for_the_slots() -> None:
     # given the quantities of a job on each executor, and what each costs
     used = {executor: lines(executor) for executor in money.EXECUTORS}
     kinds = {what: line for one in used.values() for what, line in one.items()}
@@ -75,6 +75,8 @@ def test_it_is_reckoned_with_the_usual_sizes() -> None:
     usual, container = stage_config("prod"), Containers()
 
     # then that is what is priced, and said
+    assert container.max_running == usual.stepfunctions.max_running == money.CAP
+    assert f"reckoned with the usual cap of {money.CAP}" in SAID
     assert usual.work_memory_mib == money.WORK_GB * 1_024
     assert container.vcpu == money.VCPU
     assert container.memory_mib == money.CONTAINER_GB * 1_024
@@ -90,9 +92,11 @@ def test_what_is_said_of_a_job_in_words() -> None:
     assert "An hour on `stepfunctions` is five steps of 12 minutes" in SAID
     one = PRICES["perMillion"]["transitions"]
     assert f"may be one fewer, {one:.2f} a million less" in SAID
-    # A set's members count by their bytes and one more each (Amazon DynamoDB, "Item sizes and formats").
-    token, kilobyte = 21 + 1, 1_024
-    assert f"two units each from {kilobyte // token} slots taken on, and {-(-1_000 * token // kilobyte)}" in SAID
+    twice = next(slots for slots in range(1, 1_001) if money.slots_units(slots) == 2)
+    highest = money.slots_units(1_000)
+    assert f"two units each from {twice} slots taken on, and {highest} with a cap of 1,000" in SAID
+    more = money.SLOTS_WRITES * (highest - money.slots_units(money.CAP)) * PRICES["perMillion"]["writeUnits"]
+    assert f"where a million jobs are {more:.2f} more" in SAID
 
 
 def test_what_the_account_must_have_is_what_the_usual_sizes_take() -> None:

@@ -31,4 +31,6 @@ def test_a_job_makes_the_calls_that_are_priced(longwork: RunningStage) -> None:
 
         # and it has written about as much; how many starts share a look at the slots is up to chance
         assert job.write_units == pytest.approx(priced.write_units, rel=0.2), executor
+        # that of slots among it
+        assert job.calls["dynamodb UpdateItem"] == pytest.approx(executor_money.SLOTS_WRITES, rel=0.3), executor
         assert job.requests("sqs") == pytest.approx(priced.sqs_requests, rel=0.3), executor

@@ -76,6 +76,17 @@ def test_a_container_is_billed_from_its_start_and_for_a_minute_at_least(executor
     )
 
 
+def test_slots_cost_by_how_many_are_taken() -> None:
+    # given items of 28 bytes and 22 for each slot, by the kilobyte
+    assert [money.slots_units(cap) for cap in (1, 10, 45, 46, 92, 1_000)] == [1, 1, 1, 2, 3, 22]
+
+
+def test_a_job_is_priced_with_the_usual_cap() -> None:
+    # given four writes a job of an item that takes two units where it was measured with one
+    more = {name: one.write_units - money.measured()[name].write_units for name, one in money.usual().items()}
+    assert more == pytest.approx({LAMBDA: 0, STEP_FUNCTIONS: 4, BATCH: 4, ECS: 4})
+
+
 def test_what_was_measured_is_written_as_it_is_read() -> None:
     # given the file, when what is read of it is shown again, then it is what was written
     file = ROOT / "packages" / "harness" / "src" / "sluice_harness" / "bench" / "executors.json"

@@ -1,7 +1,8 @@
 """USD for a million jobs on each executor: what a job uses besides its work, and its work for so long as it takes.
 
 What it uses is in ``executors.json``, as ``uvx nox -s bench -- --only executors`` measures it, with one read of
-the job's status; the prices are in ``prices.json``. That is with a stage's usual sizes, and without free tiers.
+the job's status; the prices are in ``prices.json``. That is with a stage's usual sizes and its usual cap, with
+which it was not measured, and without free tiers.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sluice_core.executors import BATCH, ECS, LAMBDA, STEP_FUNCTIONS
 from sluice_core.leases import BEAT_EVERY_S
+from sluice_core.slots import new_token
 
 from sluice_harness.review.costs import Usage, estimate, prices
 
@@ -23,8 +25,12 @@ if TYPE_CHECKING:
 
 EXECUTORS = (LAMBDA, STEP_FUNCTIONS, BATCH, ECS)
 ARCHITECTURE = "arm64"
-# As a stage has them unless it says otherwise: memory of the function that works, and a container's size.
-WORK_GB, VCPU, CONTAINER_GB = 1.0, 1.0, 2.0
+# As a stage has them unless it says otherwise: memory of the function that works, a container's size, and how many
+# jobs run at once.
+WORK_GB, VCPU, CONTAINER_GB, CAP = 1.0, 1.0, 2.0, 50
+# Of the item of slots, by a job that comes while all are taken: for all that is wanted, which is refused, for what
+# is free, for more, which is refused, and when its slot is given back.
+SLOTS_WRITES = 4
 # No invocation lasts longer than 15 minutes (AWS Lambda, "Lambda quotas"); a minute of it is left for its end.
 LONGEST_INVOCATION_S = 14 * 60
 # From the download of the image on, up to the work; reckoned for an image of 60 MB, and not measured.
@@ -43,6 +49,26 @@ def measured() -> Mapping[str, Usage]:
     """Return what a job uses besides its work, by executor."""
     per_job: dict[str, dict[str, Any]] = json.loads(_QUANTITIES.read_text())["perJob"]
     return {name: Usage(**{**_OF_ONE, **quantities}) for name, quantities in per_job.items()}
+
+
+@cache
+def usual() -> Mapping[str, Usage]:
+    """Return what a job uses besides its work, by executor, where as many run at once as usual."""
+    larger = SLOTS_WRITES * (slots_units(CAP) - 1)  # measured was a unit each, with few slots
+    return {
+        name: usage if name == LAMBDA else replace(usage, write_units=usage.write_units + larger)
+        for name, usage in measured().items()
+    }
+
+
+def slots_units(cap: int) -> int:
+    """Return the write units of a change of an executor's slots that are all taken.
+
+    A set counts three bytes, its members theirs and one each (Amazon DynamoDB, "Item sizes and formats").
+    """
+    token = len(new_token(0)) + 1
+    rest = len("executor") + len(STEP_FUNCTIONS) + len("held") + 3
+    return math.ceil((rest + cap * token) / 1_024)
 
 
 def shown(usage: Usage) -> dict[str, Any]:
@@ -64,7 +90,7 @@ def per_million(executor: str, work_s: float) -> dict[str, float] | None:
     """
     if executor == LAMBDA and work_s > LONGEST_INVOCATION_S:
         return None
-    usage = _WITH_WORK[executor](measured()[executor], work_s)
+    usage = _WITH_WORK[executor](usual()[executor], work_s)
     lines = {line.what: line.per_million or 0.0 for line in estimate(usage, prices()) if line.per_month is None}
     return {**lines, "total": sum(lines.values())}
 
