@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from sluice_harness import live_functions
 from stage.running import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from stage.running import RunningStage
 
@@ -93,6 +94,26 @@ def total(stage: RunningStage, metric: str, statistic: str = "Sum", **others: st
     )
     values = [point[statistic] for point in answer["Datapoints"]]
     return sum(values) if statistic == "Sum" else max(values, default=0)
+
+
+def assert_counted_once(stage: RunningStage, job_type: str, job_ids: Collection[str]) -> None:
+    """Wait until jobs are counted, and see that none is twice: whatever else of their type was done before."""
+    # there is a line with each count
+    lines = until(
+        lambda: found if (found := _completions(stage, job_type)).keys() >= {*job_ids} else None,
+        "each is counted",
+    )
+    assert {job_id: lines[job_id] for job_id in job_ids} == dict.fromkeys(job_ids, 1)
+    # and CloudWatch has as many as there are lines
+    until(lambda: total(stage, "JobsCompleted", JobType=job_type) == lines.total(), f"{lines.total()} are counted")
+
+
+def _completions(stage: RunningStage, job_type: str) -> Counter[str]:
+    """Return how often each job of a type has been reported as completed."""
+    functions = stage.description.functions
+    counting = (functions.completion, functions.reconciler, functions.starter, functions.batchSimulator)
+    lines = (json.loads(line) for name in counting for line in stage.log_lines(name) if '"completed"' in line)
+    return Counter(line["jobId"] for line in lines if line["jobType"] == job_type)
 
 
 def now_ms() -> int:

@@ -15,7 +15,16 @@ from sluice_core.executors import CANCELLED
 from sluice_core.weather import WeatherReport
 from sluice_harness.bench.posting import post_many
 from stage.containers import left_over
-from stage.executions import cap, full, now_ms, reconcile, rows_of, slots, total
+from stage.executions import (
+    assert_counted_once,
+    cap,
+    full,
+    now_ms,
+    reconcile,
+    rows_of,
+    slots,
+    total,
+)
 from stage.grants import role_of, without
 from stage.running import until
 
@@ -44,7 +53,6 @@ class Backlog:
     person: Person
     job_ids: list[str]
     refused: list[str]
-    completed_before: float
     waited_ms: int = 0
     held: list[int] = field(default_factory=list)
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -63,7 +71,6 @@ def backlog(longwork: RunningStage, person: Person, request: pytest.FixtureReque
     count, body = FULL_JOBS if is_full else JOBS, json.dumps({"jobType": JOB_TYPE, "parameters": PARAMETERS})
     queue = longwork.description.queues.stepfunctions
     assert queue
-    before = total(longwork, "JobsCompleted", JobType=JOB_TYPE)
     with full(longwork, EXECUTOR):
         began = now_ms()
         refused = [person.accepted(REFUSED) for _ in range(2)]
@@ -71,7 +78,7 @@ def backlog(longwork: RunningStage, person: Person, request: pytest.FixtureReque
         until(lambda: longwork.depth(queue.url) == count + len(refused), "all of them wait")
         if is_full:  # SQS tells CloudWatch once a minute
             until(lambda: gauge(longwork, queue.url) == count + len(refused), "the backlog is in CloudWatch", 130)
-        told = Backlog(longwork, person, posted.job_ids, refused, before, waited_ms=now_ms() - began)
+        told = Backlog(longwork, person, posted.job_ids, refused, waited_ms=now_ms() - began)
 
     def are_over() -> bool:
         told.held.append(len(slots(longwork).held(EXECUTOR)))
@@ -154,11 +161,7 @@ def test_every_job_of_a_backlog_completes_once_with_its_own_result(backlog: Back
 
 
 def test_each_was_counted_once(backlog: Backlog) -> None:
-    def counted() -> float:
-        return total(backlog.stage, "JobsCompleted", JobType=JOB_TYPE) - backlog.completed_before
-
-    until(lambda: counted() >= len(backlog.job_ids), "all are counted")
-    assert counted() == len(backlog.job_ids)
+    assert_counted_once(backlog.stage, JOB_TYPE, backlog.job_ids)
 
 
 def test_no_more_ran_at_once_than_may(backlog: Backlog) -> None:
