@@ -7,8 +7,7 @@ told the reconciler finds by asking.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
@@ -44,46 +43,6 @@ _COMPLETION_CONCURRENCY = 10
 _LEDGER = ["dynamodb:PartiQLUpdate", "dynamodb:GetItem", "dynamodb:BatchGetItem"]
 
 
-class ExecutorResources(Protocol):
-    """One executor's own resources, as `Workflow`, `BatchExecutor` and `EcsExecutor` have them."""
-
-    @property
-    def settings(self) -> Mapping[str, str]:
-        """What functions have to know to start, stop and look at its executions."""
-        ...
-
-    @property
-    def ends(self) -> Mapping[str, object]:
-        """The pattern of the events that say that one is over."""
-        ...
-
-    @property
-    def outputs(self) -> Mapping[str, str]:
-        """What the stack tells tools of it."""
-        ...
-
-    def let_start(self, function: Function) -> None:
-        """Let a function start executions."""
-        ...
-
-    def let_stop(self, function: Function) -> None:
-        """Let a function stop executions."""
-        ...
-
-    def let_look(self, function: Function) -> None:
-        """Let a function see how executions stand."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbours:
-    """The functions of every stage that have to do with external executors where there are any."""
-
-    processor: Function
-    cancel_job: Function
-    sweeper: Function
-
-
 class ExternalExecutors:
     """All that the external executors of a stage share, and each of them: parts of the ingestion stack.
 
@@ -101,7 +60,9 @@ class ExternalExecutors:
         *,
         storage: Storage,
         ledger_settings: Mapping[str, str],
-        neighbours: Neighbours,
+        processor: Function,
+        cancel_job: Function,
+        sweeper: Function,
     ) -> None:
         self._stack = stack
         self._config = config
@@ -132,7 +93,7 @@ class ExternalExecutors:
         self._starter = self._add_starter()
         self._mapping = self._add_completion()
         self._add_reconciler()
-        self._connect(neighbours)
+        self._connect(processor, cancel_job, sweeper)
         self._rules = self._add_rules()
 
     def placeholders(self) -> dict[str, str]:
@@ -191,9 +152,9 @@ class ExternalExecutors:
         )
         return slots
 
-    def _add_executors(self) -> dict[str, ExecutorResources]:
+    def _add_executors(self) -> dict[str, Workflow | BatchExecutor | EcsExecutor]:
         stack, config = self._stack, self._config
-        executors: dict[str, ExecutorResources] = {}
+        executors: dict[str, Workflow | BatchExecutor | EcsExecutor] = {}
         if STEP_FUNCTIONS in config.external_executors:
             step = add_step(stack, config, self._storage, self._store_settings)
             self.functions["workflow-step"] = step
@@ -279,9 +240,8 @@ class ExternalExecutors:
     def _let_wake(self, function: Function) -> None:
         function.allow(["lambda:InvokeFunction"], [self._starter.live.function_arn])
 
-    def _connect(self, neighbours: Neighbours) -> None:
+    def _connect(self, processor: Function, cancel_job: Function, sweeper: Function) -> None:
         """Let the functions of every stage do their part: submit, stop, and read dead letters."""
-        processor, cancel, sweeper = neighbours.processor, neighbours.cancel_job, neighbours.sweeper
         processor.tell(
             {
                 **({"EXECUTORS": self._config.executors} if self._config.executors else {}),
@@ -292,8 +252,8 @@ class ExternalExecutors:
         processor.allow(["sqs:SendMessage"], self._queue_arns())
         self._let_wake(processor)
         for executor in self._executors.values():
-            cancel.tell(executor.settings)
-            executor.let_stop(cancel)
+            cancel_job.tell(executor.settings)
+            executor.let_stop(cancel_job)
         sweeper.tell(self._dlq_urls())
         sweeper.allow(["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"], self._dlq_arns())
 

@@ -13,7 +13,7 @@ from sluice_core.rows import LIST_INDEX
 
 from sluice_infra.alarm_specs import function_placeholder
 from sluice_infra.api import SUBMIT_PATH, JobApi
-from sluice_infra.external_executors import ExternalExecutors, Neighbours
+from sluice_infra.external_executors import ExternalExecutors
 from sluice_infra.functions import TIMEOUTS_S, Function
 from sluice_infra.queues import RETENTION, RedrivenQueue
 from sluice_infra.releases import Releases
@@ -223,7 +223,9 @@ class IngestionStack(cdk.Stack):
             self._config,
             storage=self._storage,
             ledger_settings=self._ledger_settings,
-            neighbours=Neighbours(processor=self._processor, cancel_job=self._cancel_job, sweeper=self._sweeper),
+            processor=self._processor,
+            cancel_job=self._cancel_job,
+            sweeper=self._sweeper,
         )
         self.functions |= executors.functions
         return executors
