@@ -163,8 +163,9 @@ def _add_job_show(commands: _Commands) -> None:
         """Show a job's row: status, times, attempts, lease, the failures it was brought back from, conflicts, its
         result's object, which executor has it or had it, and its message, if that lies in a dead-letter queue. The
         command that it names shows the execution in the runbooks' shell, or what `lambda` has logged of the job, a
-        line for each attempt that is over; a stage in AWS names its page in the console, too. Ids are scoped to owners; without --owner the dead letters must tell whose job it is, and if
-        they do not, it is said how to find that out.""",
+        line for each attempt that is over; a stage in AWS names its page in the console, too. Ids are scoped to
+        owners; without --owner the dead letters must tell whose job it is, and if they do not, it is said how to
+        find that out.""",
         "job show nightly-report-2026-03-01 --owner 0a1b2c3d-1111-4222-8333-444455556666",
     )
     parser.add_argument("id", metavar="JOB_ID")
