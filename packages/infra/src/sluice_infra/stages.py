@@ -54,9 +54,10 @@ class Thresholds:
     Attributes
     ----------
     request_age_s, work_age_s : int
-        How long a message may wait in its queue: 1.5 times what is expected (CloudWatch, "Recommended alarms").
+        How long a message may wait in its queue: 1.5 times what is expected (CloudWatch, "Recommended alarms"); in
+        that of an external executor, as long as one of its jobs may take if that is longer.
     drain_s : int
-        How long the backlog of work may take to drain at its present rate.
+        How long the backlog of work may take to drain at its present rate; longer where it may wait longer.
     iterator_age_s : int
         How late job events may be.
     timeout_share : float
