@@ -52,7 +52,7 @@ def proof(longwork: RunningStage, request: pytest.FixtureRequest) -> Proof:
             lapse(longwork, person.sub, dead)
 
     def have_ended() -> bool:
-        if not is_full and next(looks) % 100 == 0:  # in some seconds what the schedule does each minute
+        if not is_full and next(looks) % 20 == 0:  # in a second or two what the schedule does each minute
             for executor in EXECUTORS.values():
                 wake(longwork, executor)
         return sum("endedAt" in row for row in rows_of(longwork, person.sub).values()) == number
