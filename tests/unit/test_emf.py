@@ -53,7 +53,7 @@ EMITTED = {
     },
     "completion": {
         *("JobsCompleted", "JobsRetried", "JobsFailed", "JobsFailedStopped", "JobsFailedTimedOut", "QueueWait"),
-        *("RunTime", "EndToEnd", "ResultBytes", "CompletionsDropped", "BatchItemFailures"),
+        *("RunTime", "ExternalEndToEnd", "ResultBytes", "CompletionsDropped", "BatchItemFailures"),
     },
     "reconciler": {"ExecutionsRunning", "CompletionsReconciled", "JobsRetried"},
     "event_publisher": {"EventsPublished", "BatchItemFailures"},

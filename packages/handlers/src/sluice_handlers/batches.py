@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sluice_core.jobs import JobKey
 
 _CALL_ENTRIES = 10  # ChangeMessageVisibilityBatch, Amazon SQS API Reference
-_FIRST_DELAY_S = 4
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 4, 300
 
 
 def backoff_s(tries: int) -> int:
@@ -30,7 +30,8 @@ def backoff_s(tries: int) -> int:
     Full jitter: anything up to 4, 8, 16 and 32 s after the first four (Amazon Builders' Library, "Timeouts,
     retries, and backoff with jitter").
     """
-    return round(random.uniform(0, _FIRST_DELAY_S * 2 ** (tries - 1)))  # noqa: S311 - jitter
+    longest = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** (tries - 1))
+    return round(random.uniform(0, longest))  # noqa: S311 - jitter
 
 
 class Batch:
