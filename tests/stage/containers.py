@@ -18,12 +18,14 @@ from stage.executions import slots
 from stage.processes import PROC, children_of, command, engine_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
     from types import TracebackType
 
     from stage.running import RunningStage
 
 _LOOK_EVERY_S = 0.05
+# A host that is lost says nothing; one that is taken away in order says so with SIGTERM.
+_SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Killer:
         How long after it was seen a container is struck at the latest.
     when_dead : callable
         Told of each container that is gone without a word, once it is.
+    signals : sequence
+        One of which each blow is.
     seen : list
         Every container so far.
     struck : list
@@ -82,6 +86,7 @@ class Killer:
     most: int
     within_s: float
     when_dead: Callable[[Container], object] = lambda _: None
+    signals: Sequence[signal.Signals] = _SIGNALS
     seen: list[Container] = field(default_factory=list)
     struck: list[tuple[Container, Blow]] = field(default_factory=list)
     most_at_once: int = 0
@@ -105,9 +110,7 @@ class Killer:
         draw = random.Random(f"{self.seed} {job_id} {start}")
         if start > self.most or draw.random() > self.share:
             return None
-        # A host that is lost says nothing; one that is taken away in order says so with SIGTERM.
-        number = draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
-        return Blow(number, draw.uniform(0, self.within_s))
+        return Blow(draw.choice(self.signals), draw.uniform(0, self.within_s))
 
     def _kill(self) -> None:
         while not self._ended.wait(_LOOK_EVERY_S):

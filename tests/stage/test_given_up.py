@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sluice_core.executors import MAX_STARTS, STEP_FUNCTIONS
+from sluice_core.executors import BATCH, ECS, MAX_STARTS, STEP_FUNCTIONS
 from sluice_harness.ops.__main__ import main
+from stage.containers import Killer
 from stage.executions import full, slots, wake
 from stage.grants import role_named, role_of, without
 from stage.running import until
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.xdist_group("longwork")
 
 JOB_TYPES = {"stepfunctions": "weather-workflow", "batch": "weather-batch", "ecs": "weather-task"}
+# Each in its way: steps and a container that cannot store their result, and a container whose host is lost.
+ERRORS = {"stepfunctions": "RETRIES_EXHAUSTED", "batch": "WORKER_LOST", "ecs": "RETRIES_EXHAUSTED"}
 # With `--full` a container's job is started five times, as it would be: up to a minute of that is backoff, and up
 # to a minute each time is until the starter comes by.
 PATIENCE_S, FULL_PATIENCE_S = 60.0, 400.0
@@ -37,12 +41,12 @@ def person(longwork: RunningStage) -> Person:
 def test_a_job_that_was_given_up_is_brought_back(
     longwork: RunningStage, person: Person, capsys: Capture, request: pytest.FixtureRequest, executor: str
 ) -> None:
-    # given a job of which each try failed, for its result could not be stored
-    is_full = request.config.getoption("--full")
+    # given a job of which each try failed
+    is_full, code = request.config.getoption("--full"), ERRORS[executor]
     with failing(longwork, executor):
         job_id = submitted(longwork, person, executor, before_its_last_start=not is_full)
         failed = person.ended(job_id, FULL_PATIENCE_S if is_full else PATIENCE_S)
-    assert (failed["status"], failed["error"]["code"]) == ("FAILED", "RETRIES_EXHAUSTED")
+    assert (failed["status"], failed["error"]["code"]) == ("FAILED", code)
     assert tries(longwork, person.sub, job_id) == MAX_STARTS
 
     # then an operator finds it among its executor's dead letters, once
@@ -51,7 +55,7 @@ def test_a_job_that_was_given_up_is_brought_back(
 
     (letter,) = until(letters, "its dead letter is listed")
     assert (letter["queue"], letter["owner"], letter["jobType"]) == (executor, person.sub, JOB_TYPES[executor])
-    assert (letter["job"]["status"], letter["job"]["error"]["code"]) == ("FAILED", "RETRIES_EXHAUSTED")
+    assert (letter["job"]["status"], letter["job"]["error"]["code"]) == ("FAILED", code)
     until(lambda: is_settled(longwork, person.sub, job_id), "its execution is closed, and its slot free")
     assert findings(longwork, capsys, person.sub) == []
 
@@ -63,7 +67,7 @@ def test_a_job_that_was_given_up_is_brought_back(
     person.reached(job_id, "COMPLETED")
     row = longwork.recorded(person.sub, job_id)
     assert (row["starts"], row["executor"]) == ({"N": "1"}, {"S": executor})
-    assert [end["M"]["error"]["M"]["code"]["S"] for end in row["history"]["L"]] == ["RETRIES_EXHAUSTED"]
+    assert [end["M"]["error"]["M"]["code"]["S"] for end in row["history"]["L"]] == [code]
 
     # and nothing is left of it but its one result
     until(lambda: is_settled(longwork, person.sub, job_id), "its execution is closed, and its slot free")
@@ -102,13 +106,18 @@ def is_settled(stage: RunningStage, owner: str, job_id: str) -> bool:
 
 @contextlib.contextmanager
 def failing(stage: RunningStage, executor: str) -> Iterator[None]:
-    """Keep an executor's work from storing results."""
-    if executor != STEP_FUNCTIONS:
-        with without(stage, role_named(stage, f"{executor.title()}JobTaskRole"), "s3:PutObject", "/results/"):
-            yield
-        return
-    step = stage.description.functions.workflowStep
-    with without(stage, role_of(stage, step), "s3:PutObject", "/results/"), quick_retries(stage):
+    """Let an executor's work fail, whatever it is, until there is an end to that."""
+    stores = ("s3:PutObject", "/results/")
+    with contextlib.ExitStack() as until_mended:
+        if executor == BATCH:  # as soon as a container is seen, which has claimed nothing by then
+            killer = Killer(stage, seed=0, share=1, most=MAX_STARTS, within_s=0, signals=(signal.SIGKILL,))
+            until_mended.enter_context(killer)
+        elif executor == ECS:
+            until_mended.enter_context(without(stage, role_named(stage, "EcsJobTaskRole"), *stores))
+        else:
+            step = stage.description.functions.workflowStep
+            until_mended.enter_context(without(stage, role_of(stage, step), *stores))
+            until_mended.enter_context(quick_retries(stage))
         yield
 
 
