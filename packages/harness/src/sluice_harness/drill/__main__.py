@@ -187,6 +187,8 @@ class _Session:
             return
         watch, began = self._watch, time.monotonic()
         try:
+            # The jobs that the drills before this one had given up lie there, and would keep alarms from calming.
+            self._site.empty_dead_letters()
             watch.until_calm(*drill.alarms, *drill.quiet, *drill.untold)
             watch.begin()
             try:
