@@ -172,10 +172,11 @@ EXECUTOR_DRILLS = (
     ),
     Drill(
         name="poisoned-executors",
-        what="messages that nobody can read are put on the executors' queues and on that of completions",
+        what="a message that nobody can read is put on each executor's queue and on that of completions",
         alarms=(*_of_each("dead-letters"), "completion-dead-letters"),
         quiet=("function-errors-starter", "function-errors-completion"),
-        breaks=lambda site, _: site.poison(3, *EXTERNAL, "completion"),
+        # One of each: when its alarm has fired, none is to come that would lie there when all are deleted.
+        breaks=lambda site, _: site.poison(1, *EXTERNAL, "completion"),
         mends=lambda site, _: site.empty_dead_letters(),
     ),
     Drill(
