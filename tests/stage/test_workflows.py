@@ -350,7 +350,7 @@ def began_long_ago(stage: RunningStage, owner: str, job_id: str) -> None:
     stage.client("dynamodb").update_item(
         TableName=stage.description.jobTable,
         Key={"jobKey": {"S": f"{owner}#{job_id}"}},
-        UpdateExpression="SET executingSince = :past",
+        UpdateExpression="SET executingSince = :past, notedAt = :past",
         ConditionExpression="attribute_exists(executing)",
         ExpressionAttributeValues={":past": {"N": str(now_ms() - 10 * 60_000)}},
     )
