@@ -172,7 +172,7 @@ def begin(stage: RunningStage, owner: str, planned: list[tuple[str, str, int]]) 
         ledger.begin(earlier, now_ms())
         ledger.close(earlier)
     assert all(write.is_written for write in ledger.begin([one.start for one in begun], now_ms()))
-    ledger.note_handles([(one.start, one.handle) for one in begun])
+    ledger.note_handles([(one.start, one.handle) for one in begun], now_ms())
     for one in begun:
         work(ledger, one)
     return begun

@@ -12,6 +12,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.stub import Stubber
 from moto import mock_aws
+from sluice_core.executors import BATCH
 from sluice_core.jobs import JobKey, Submission
 from unit.state_changes import KEY, REGION, START_TOKEN, state_change
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 # What a start comes with; its parameters hold what must not leave core.
 SUBMISSION = Submission(KEY, "weather-workflow", {"secret": "s3cr3t"}, 1_790_000_000_000, start_token=START_TOKEN)
-_DATES = ("startDate", "stopDate")
+_DATES = ("startDate", "stopDate", "createdAt", "startedAt", "stoppedAt")
 VARIABLES = [
     {"name": "SLUICE_OWNER", "value": KEY.owner},
     {"name": "SLUICE_JOB_ID", "value": KEY.job_id},
@@ -69,11 +70,17 @@ def submissions(*tokens: str) -> list[Submission]:
 
 
 def described(executor: str, change: str, **members: Any) -> dict[str, Any]:
-    """Return a state change's detail as the API has it: without nulls, and with Step Functions' times as dates."""
+    """Return a state change's detail as the API has it: without nulls, and, but for Batch, with dates."""
     event = state_change(executor, change, **members)
     detail = {name: value for name, value in event["detail"].items() if value is not None}
-    dates = {name: datetime.fromtimestamp(detail[name] / 1000, UTC) for name in detail if name in _DATES}
-    return {**detail, **dates}
+    if executor == BATCH:
+        return detail
+    return {**detail, **{name: _date(detail[name]) for name in detail if name in _DATES}}
+
+
+def _date(time: str | int) -> datetime:
+    """Return the time that an event has as a text in ECS, and as a number in Step Functions."""
+    return datetime.fromisoformat(time) if isinstance(time, str) else datetime.fromtimestamp(time / 1000, UTC)
 
 
 @contextmanager

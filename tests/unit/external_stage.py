@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from sluice_core import configured
 from sluice_core.executors import Execution, ExecutionState, Started
-from sluice_core.external import stopped_for
+from sluice_core.external import failed_start, stopped_for
 from sluice_core.inputs import InputStore
+from sluice_core.jobs import now_ms
 from sluice_core.ledger import Attempt, Start
 from sluice_core.results import ResultWriter
 from sluice_core.slots import Slots
@@ -67,11 +68,18 @@ class Service:
         return [self._start(one) for one in submissions]
 
     def _start(self, one: Submission) -> StartResult:
+        try:
+            return self._make(one)
+        except (ClientError, BotoCoreError) as error:
+            return failed_start(error)
+
+    def _make(self, one: Submission) -> StartResult:
         assert one.start_token
         with self.wire.passing("Start", job=one):
             if self.answers:
                 return self.answers.popleft()
-            new = Execution(one.key, one.start_token, f"handle-{one.start_token}", ExecutionState.OPEN)
+            handle = f"handle-{one.start_token}"
+            new = Execution(one.key, one.start_token, handle, ExecutionState.OPEN, began_at=now_ms())
             return Started(self.executions.setdefault(one.start_token, new).handle)
 
     def stop(self, handle: str, reason: str) -> None:
@@ -86,6 +94,10 @@ class Service:
         with self.wire.passing("Look", handles=list(handles)):
             known = {one.handle: one for one in self.executions.values()}
             return {handle: known.get(handle) for handle in handles}
+
+    def begin(self, job: Job, at: int | None) -> None:
+        """Let a job's execution have begun then, in epoch milliseconds, or wait for its host."""
+        self.executions[job.start_token] = replace(self.executions[job.start_token], began_at=at)
 
     def end(self, job: Job, state: ExecutionState, **members: Any) -> None:
         """Let a job's execution end."""
@@ -170,10 +182,12 @@ class ExternalStage:
         self.slots.free(job.executing, [job.start_token])
 
     def age(self, *jobs: Submission | Job, seconds: int = 61) -> None:
-        """Let the starts of jobs have begun so long ago, as far as they have begun."""
+        """Let the starts of jobs have begun and been noted so long ago, as far as they have."""
         for one in jobs:
-            if begun_at := self.row(one).executing_since:
-                self.set_numbers(one, executingSince=begun_at - seconds * 1000)
+            row = self.row(one)
+            times = {"executingSince": row.executing_since, "notedAt": row.noted_at}
+            if past := {name: time - seconds * 1000 for name, time in times.items() if time}:
+                self.set_numbers(one, **past)
 
     def row(self, job: Submission | Job) -> Job:
         """Return a job as it is on record."""

@@ -93,9 +93,9 @@ class JudgedLedger(JobLedger):
         deeds = [Deed("begin", one.key, start=one.token, after=one.after) for one in starts]
         return self._judged(deeds, lambda: super(JudgedLedger, self).begin(starts, now_ms))
 
-    def note_handles(self, started: Sequence[tuple[Start, str]]) -> list[Write]:
+    def note_handles(self, started: Sequence[tuple[Start, str]], now_ms: int) -> list[Write]:
         deeds = [Deed("note", one.key, says=handle, start=one.token) for one, handle in started]
-        return self._judged(deeds, lambda: super(JudgedLedger, self).note_handles(started))
+        return self._judged(deeds, lambda: super(JudgedLedger, self).note_handles(started, now_ms))
 
     def fail_started(self, failed: Sequence[tuple[Start, JobError]], now_ms: int) -> list[Write]:
         deeds = [Deed("fail_started", one.key, says=(error, now_ms), start=one.token) for one, error in failed]

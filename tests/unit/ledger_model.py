@@ -37,7 +37,7 @@ _EDGES = {
 }
 _MOST_CONFLICTS = 10
 # What a row may still show once its job has ended: that its token was used again, and how its execution ended.
-_AFTER_THE_END = dict.fromkeys(("conflicts", "handle", "executing", "executingSince"))
+_AFTER_THE_END = dict.fromkeys(("conflicts", "handle", "executing", "executingSince", "notedAt"))
 
 
 class Broken(AssertionError):  # noqa: N818 - it is a finding

@@ -91,7 +91,7 @@ class StartsMachine(LedgerMachine):
     def a_starter_notes(self, step: Step) -> None:
         if started := [(one, f"handle-{next(self._tokens)}") for one in self._picked_starts(step)]:
             deeds = [Deed("note", one.key, says=handle, start=one.token) for one, handle in started]
-            self._act(step, deeds, lambda: self._ledger.note_handles(started))
+            self._act(step, deeds, lambda: self._ledger.note_handles(started, self._now))
 
     def a_container_claims(self, step: Step) -> None:
         """One of those that were started, perhaps the second of one start."""

@@ -85,7 +85,7 @@ def begin(ledger: JobLedger, start: Start = FIRST, now_ms: int = NOW) -> list[Wr
 
 
 def note(ledger: JobLedger, start: Start = FIRST) -> list[Write]:
-    return ledger.note_handles([(start, HANDLE)])
+    return ledger.note_handles([(start, HANDLE)], NOW)
 
 
 def claim_started(ledger: JobLedger, attempt: Attempt = MINE, now_ms: int = NOW) -> list[Write]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 from sluice_core.executors import Execution, ExecutionState, Started
-from sluice_core.external import stopped_for
+from sluice_core.external import failed_start, stopped_for
 from unit.ledger_wire import Fault, Wire
 from unit.wire_faults import Death
 
@@ -283,14 +283,15 @@ class Service:
                         if there.execution.start_token == one.start_token and not there.is_hidden:
                             return Started(there.execution.handle)
                 handle = f"execution-{len(self.running)}"
-                execution = Execution(one.key, one.start_token, handle, ExecutionState.OPEN)
-                self.running.append(Running(execution, self.clock()))
+                now = self.clock()
+                execution = Execution(one.key, one.start_token, handle, ExecutionState.OPEN, began_at=now)
+                self.running.append(Running(execution, now))
                 is_made = True
                 return Started(handle)
-        except ClientError:
+        except ClientError as error:
             if is_made:
                 self.running[-1].is_hidden = not self.is_workflow
-            raise
+            return failed_start(error)
 
     def stop(self, handle: str, reason: str) -> None:
         with self.line.call():

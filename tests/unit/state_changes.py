@@ -103,6 +103,8 @@ CHANGES: Mapping[str, Mapping[str, Change]] = {
         "overdue": Change({"status": "ABORTED", "cause": TIMED_OUT}, _OVERDUE),
     },
     BATCH: {
+        # Its type demands `startedAt`, and no page says what that is before there is a start.
+        "waiting": Change({"status": "RUNNABLE", "startedAt": 0}, _OPEN),
         "running": Change({"status": "RUNNING"}, _OPEN),
         "succeeded": Change({"status": "SUCCEEDED", "statusReason": _EXITED, "exitCode": 0}, _SUCCEEDED),
         "gave up": Change({"status": "FAILED", "statusReason": _EXITED, "exitCode": 75}, _LOST, gave_up=True),
@@ -128,6 +130,7 @@ CHANGES: Mapping[str, Mapping[str, Change]] = {
         ),
     },
     ECS: {
+        "waiting": Change({"lastStatus": "PENDING", "startedAt": None, "stoppedAt": None}, _OPEN),
         "running": Change({"lastStatus": "RUNNING", "desiredStatus": "RUNNING"}, _OPEN),
         "stopping": Change({"lastStatus": "DEPROVISIONING", "exitCode": 0}, _OPEN),
         "succeeded": Change(
@@ -227,7 +230,8 @@ def bus_entry(event: Mapping[str, Any]) -> dict[str, Any]:
 def as_read(executor: str, change: str) -> Execution:
     """Return as what one of the `CHANGES` is to be read."""
     one = CHANGES[executor][change]
-    return Execution(KEY, START_TOKEN, HANDLES[executor], one.state, one.error, one.result, one.gave_up)
+    began_at = (one.members.get("startedAt", _STARTED_MS) or None) if one.state is _OPEN else None
+    return Execution(KEY, START_TOKEN, HANDLES[executor], one.state, one.error, one.result, one.gave_up, began_at)
 
 
 def _workflow(

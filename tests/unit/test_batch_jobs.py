@@ -205,7 +205,7 @@ def test_a_look_reads_what_the_service_says(stub: Stubber, executor: BatchExecut
 def test_a_batch_job_that_waits_is_open(stub: Stubber, executor: BatchExecutor, status: str) -> None:
     stub.add_response("describe_jobs", {"jobs": [described(BATCH, "running", status=status)]})
 
-    assert executor.look([HANDLE]) == {HANDLE: as_read(BATCH, "running")}
+    assert executor.look([HANDLE]) == {HANDLE: as_read(BATCH, "waiting")}
 
 
 def test_a_look_asks_about_a_hundred_at_a_time_and_once_each(stub: Stubber, executor: BatchExecutor) -> None:

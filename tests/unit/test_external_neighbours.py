@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sluice_core.executors import CANCELLED, Retry
+from sluice_core.executors import CANCELLED, MAX_STARTS, Retry
 from sluice_core.jobs import JobKey, JobStatus
 from sluice_core.work_queue import read_work_message
 from unit.lambda_events import ANN, Context, ask, handle, ids, job, request_record
@@ -341,7 +341,28 @@ def test_a_job_that_was_brought_back_and_set_aside_again_ends(
     set_aside(external, replace(MINE, start_token=row.start_token, is_again=True))
     assert sweep(sweeper) == (1, 1)
     external.ledger.reopen(external.row(MINE), now_ms - 10, now_ms - 5)
+    set_aside(external)
 
     # Then it ends again: no message will begin it
-    assert sweep(sweeper) == (1, 1)
+    assert sweep(sweeper) == (2, 1)
     assert len(external.row(MINE).history) == 1
+
+
+def test_a_second_letter_of_a_job_that_was_brought_back_says_nothing(
+    sweeper: ModuleType, external: ExternalStage, now_ms: int
+) -> None:
+    # Given a job that was given up and set aside twice, and of which one letter was redriven an hour ago
+    row, attempt = external.container(MINE, now_ms)
+    external.ledger.release([attempt])
+    external.set_numbers(MINE, starts=MAX_STARTS)
+    external.wire.strike(Fault.LOST_ANSWER, "SendMessageBatch", times=1)
+    for _ in range(2):
+        external.complete(external.event(row, "crashed"))
+    assert external.dead_letters["ecs"].depth() == (2, 0)
+    external.ledger.reopen(external.row(MINE), now_ms - 10, now_ms - 5)
+    external.send(MINE)
+
+    # Then what waits in a long queue is not ended for the sake of the other
+    assert sweep(sweeper) == (2, 0)
+    external.start()
+    assert external.row(MINE).starts == 1

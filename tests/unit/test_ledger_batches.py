@@ -59,7 +59,7 @@ def test_no_jobs_are_no_calls(scripted: JobLedger) -> None:
         scripted.release([]),
         scripted.expire([], LOST, NOW),
         scripted.begin([], NOW),
-        scripted.note_handles([]),
+        scripted.note_handles([], NOW),
         scripted.fail_started([], NOW),
         scripted.close([]),
     ]

@@ -86,7 +86,7 @@ def test_a_start_shows_by_which_handle_it_is_known(ledger: JobLedger) -> None:
     begun(ledger)
 
     assert note(ledger) == [WRITTEN]
-    assert row(ledger) == a_begun_row(handle=HANDLE)
+    assert row(ledger) == a_begun_row(handle=HANDLE, noted_at=NOW)
 
 
 def test_what_was_started_claims_its_job_and_completes_it(ledger: JobLedger) -> None:

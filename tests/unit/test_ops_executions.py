@@ -292,8 +292,14 @@ def test_what_executes_waits_or_is_on_its_way_breaks_no_promise(
 def test_what_executes_for_longer_than_it_may_is_found(
     site: Site, monkeypatch: pytest.MonkeyPatch, *, is_claimed: bool, may_s: int
 ) -> None:
-    # given a job whose container works, or waits for its host
-    [row] = site.running("runs") if is_claimed else site.external.started(job("waits", at=now_ms()))
+    # given a job whose container works, or one that its service does not start
+    if is_claimed:
+        [row] = site.running("runs")
+    else:
+        site.external.services["ecs"].answers.append(Retry("RESOURCE:MEMORY"))
+        site.external.queue(one := job("waits", at=now_ms()))
+        site.external.start()
+        row = site.external.row(one)
 
     # then it is let be for as long as that may take, and not longer
     at(monkeypatch, may_s)
@@ -302,6 +308,12 @@ def test_what_executes_for_longer_than_it_may_is_found(
     [finding] = audit(site.description).findings
     assert (finding.kind, finding.job) == ("unfinished-attempt", str(row.key))
     assert "ecs has had it for" in finding.detail
+
+
+def test_what_waits_for_its_host_may_do_so_for_days(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.external.started(job("waits", at=now_ms()))
+    at(monkeypatch, 3 * 24 * HOUR_S)
+    assert audit(site.description).findings == []
 
 
 def test_a_job_whose_message_is_gone_is_found_by_its_executor_s_queue(

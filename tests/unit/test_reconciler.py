@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from botocore.exceptions import ClientError
-from sluice_core.executors import CANCELLED, NEVER_BEGAN, TIMED_OUT, ExecutionState, Retry
-from sluice_core.jobs import JobStatus
+from sluice_core.executors import CANCELLED, TIMED_OUT, ExecutionState, Retry
+from sluice_core.jobs import JobStatus, now_ms
 from unit.external_stage import CAP, TIMEOUT_S
 from unit.lambda_events import job
 from unit.wire_faults import Fault
@@ -24,8 +24,9 @@ AT_WORK = 35_000
 
 def begun(external: ExternalStage, *, executor: str = "ecs", ago_s: int = 3 * MINUTE) -> Job:
     """Have a job started so long ago, and return its row."""
-    external.started(MINE, executor=executor)
+    [row] = external.started(MINE, executor=executor)
     external.age(MINE, seconds=ago_s)
+    external.services[executor].begin(row, now_ms() - ago_s * 1000)
     return external.row(MINE)
 
 
@@ -84,14 +85,21 @@ def test_a_container_that_died_without_a_word_is_started_again(
 
 
 def test_what_was_made_a_moment_ago_is_not_given_up(external: ExternalStage, now_ms: int) -> None:
-    # Given a start that was put off, and a service that has just made it and does not know it everywhere yet
-    row = begun(external, executor="stepfunctions", ago_s=HOUR)
-    external.claim(row, now_ms, HOUR * 1000, token=row.start_token)
-    external.services["stepfunctions"].executions.clear()
+    # Given a start that was put off for an hour, and a service that has just made it and knows it nowhere else yet
+    external.services["ecs"].answers.append(Retry("RESOURCE:MEMORY"))
+    external.queue(MINE)
+    external.start()
+    external.age(MINE, seconds=HOUR)
+    external.start(None)
+    external.services["ecs"].executions.clear()
 
-    assert external.reconcile() == (1, 0)
+    # Then it is given the time to become known
+    assert external.row(MINE).handle
+    assert external.reconcile() == (0, 0)
+    assert external.row(MINE).executing == "ecs"
 
-    assert external.row(MINE).executing == "stepfunctions"
+    external.set_numbers(MINE, notedAt=now_ms - 3 * MINUTE * 1000)
+    assert external.reconcile() == (1, 1)
 
 
 def test_executions_that_run_are_counted_by_executor(external: ExternalStage, output: Output) -> None:
@@ -158,14 +166,16 @@ def test_what_runs_on_after_its_job_was_cancelled_is_stopped(external: ExternalS
     assert (external.row(MINE).status, external.row(MINE).executing) == (JobStatus.CANCELLED, "")
 
 
+@pytest.mark.parametrize("is_claimed", [True, False])
 @pytest.mark.parametrize("executor", ["ecs", "stepfunctions"])
 def test_what_runs_past_its_time_is_stopped_and_its_job_fails(
-    external: ExternalStage, now_ms: int, executor: str
+    external: ExternalStage, now_ms: int, executor: str, *, is_claimed: bool
 ) -> None:
-    # Given an execution that should long have ended itself
-    row = begun(external, executor=executor, ago_s=TIMEOUT_S + HOUR)
-    token = row.start_token if executor == "stepfunctions" else "container"
-    external.claim(row, now_ms - (TIMEOUT_S + 6 * MINUTE) * 1000, token=token)
+    # Given an execution that should long have ended itself, whether it has claimed its job or not
+    row = begun(external, executor=executor, ago_s=TIMEOUT_S + 6 * MINUTE)
+    if is_claimed:
+        token = row.start_token if executor == "stepfunctions" else "container"
+        external.claim(row, now_ms - HOUR * 1000, token=token)
 
     assert external.reconcile() == (1, 0)
     assert external.services[executor].stopped == [(row.handle, TIMED_OUT)]
@@ -175,9 +185,10 @@ def test_what_runs_past_its_time_is_stopped_and_its_job_fails(
     assert (ended.status, ended.error and ended.error.code) == (JobStatus.FAILED, "TIMED_OUT")
 
 
-def test_what_waits_for_its_host_has_time(external: ExternalStage) -> None:
-    # Given a container that nobody could place for longer than its work may take
-    row = begun(external, ago_s=TIMEOUT_S + 6 * HOUR)
+def test_what_waits_for_its_host_waits_as_long_as_that_takes(external: ExternalStage) -> None:
+    # Given a container that its service could not place for days
+    row = begun(external, ago_s=50 * HOUR)
+    external.services["ecs"].begin(row, None)
 
     assert external.reconcile() == (1, 0)
 
@@ -185,22 +196,10 @@ def test_what_waits_for_its_host_has_time(external: ExternalStage) -> None:
     assert external.row(MINE) == row
 
 
-def test_what_never_gets_a_host_is_stopped_and_started_again(external: ExternalStage) -> None:
-    # Given a container that nobody could place for half a day
-    row = begun(external, ago_s=13 * HOUR)
-
-    assert external.reconcile() == (1, 0)
-    assert external.services["ecs"].stopped == [(row.handle, NEVER_BEGAN)]
-    assert external.reconcile() == (1, 1)
-    external.start()
-
-    again = external.row(MINE)
-    assert (again.status, again.starts) == (JobStatus.SUBMITTED, 2)
-
-
 def test_the_time_of_a_container_counts_from_when_it_began_its_work(external: ExternalStage, now_ms: int) -> None:
-    # Given a container that waited for long for its host, and has died since
+    # Given a container that waited for long for its host, and has not renewed its lease for a while
     row = begun(external, ago_s=TIMEOUT_S + HOUR)
+    external.services["ecs"].begin(row, now_ms - 10 * MINUTE * 1000)
     external.claim(row, now_ms - 10 * MINUTE * 1000)
 
     assert external.reconcile() == (1, 0)

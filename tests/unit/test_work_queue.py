@@ -12,6 +12,7 @@ from moto import mock_aws
 from sluice_core.executors import Retry, Started
 from sluice_core.jobs import JobKey, Submission
 from sluice_core.requests import InvalidRequest, MalformedMessage
+from sluice_core.slots import new_token
 from sluice_core.work_queue import WorkQueueExecutor, read_work_message
 from unit.lambda_events import ANN, BEN, job
 
@@ -31,6 +32,11 @@ def put_off(results: Sequence[StartResult]) -> list[int]:
     assert all(handles)
     assert len(set(handles)) == len(handles)
     return [n for n, one in enumerate(results) if isinstance(one, Retry)]
+
+
+START_TOKEN = new_token(1_790_000_000_000)
+# What a later start's message has besides.
+ANEW = f',"again":true,"startToken":"{START_TOKEN}"'
 
 
 @pytest.fixture
@@ -61,6 +67,11 @@ def sized(number: int, size: int) -> Submission:
         )
     )
     return job(f"sized-{number:02}", blob="x" * (size - wrapped))
+
+
+def anew(one: Submission) -> Submission:
+    """Return a job as it is queued for a later start."""
+    return replace(one, is_again=True, start_token=START_TOKEN)
 
 
 @pytest.mark.parametrize(
@@ -146,17 +157,18 @@ def test_size_is_counted_in_bytes_and_not_in_characters(
 def test_the_largest_job_passes_and_a_byte_more_is_refused_beforehand(
     executor: WorkQueueExecutor, work_queue: WorkQueue
 ) -> None:
-    # Given a job that just fits: SQS itself takes it
-    executor.check(sized(0, MIB))
-    assert put_off(executor.start([sized(0, MIB)])) == []
+    # Given a job that just fits, in the message of a later start, too: SQS itself takes it
+    largest, larger = sized(0, MIB - len(ANEW)), sized(0, MIB - len(ANEW) + 1)
+    executor.check(largest)
+    assert put_off(executor.start([anew(largest)])) == []
     assert len(work_queue.receive()) == 1
 
     # When it is a byte larger, then SQS would refuse the whole call, so the job is refused before
     with pytest.raises(ClientError, match="BatchRequestTooLong"):
-        executor.start([sized(0, MIB + 1)])
+        executor.start([anew(larger)])
     with pytest.raises(InvalidRequest, match="too large") as caught:
-        executor.check(sized(0, MIB + 1))
-    assert caught.value.submission == sized(0, MIB + 1)
+        executor.check(larger)
+    assert caught.value.submission == larger
 
 
 def test_what_sqs_refuses_is_reported_and_the_rest_is_started(

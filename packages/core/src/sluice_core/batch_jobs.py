@@ -147,7 +147,8 @@ def _read(detail: Mapping[str, Any]) -> Execution | None:
     key, start_token = job
     state = _state(detail)
     gave_up = state is ExecutionState.LOST and container.get("exitCode") == TRY_AGAIN
-    return Execution(key, start_token, detail["jobId"], state, gave_up=gave_up)
+    began_at = detail["startedAt"] if detail["status"] == "RUNNING" else None
+    return Execution(key, start_token, detail["jobId"], state, gave_up=gave_up, began_at=began_at)
 
 
 def _state(detail: Mapping[str, Any]) -> ExecutionState:

@@ -24,7 +24,7 @@ change         holds only if                                      afterwards
 =============  =================================================  =======================================
 begin          as claim, and the start before it is the one that  SUBMITTED, my start, executing
                I take the place of
-note           my start                                           handle
+note           my start                                           handle, and since when
 claim_started  as claim, but executing, and my start              as claim
 fail_started   as claim_started                                   FAILED, error
 close          executing, my start                                idle
@@ -91,6 +91,7 @@ CHANGES: dict[str, Change] = {
             "SET \"startToken\" = ''",
             'SET "starts" = 0',
             'REMOVE "handle"',
+            'REMOVE "notedAt"',
         ),
         ("\"status\" = 'FAILED'", '"endedAt" = :seen', _IDLE),
     ),
@@ -105,10 +106,11 @@ CHANGES: dict[str, Change] = {
             'SET "leaseUntil" = 0',
             'REMOVE "attempt"',
             'REMOVE "handle"',
+            'REMOVE "notedAt"',
         ),
         (_OPEN, _FREE, _IDLE, '"startToken" = :after'),
     ),
-    "note": Change(('SET "handle" = :handle',), (_MY_START,)),
+    "note": Change(('SET "handle" = :handle', 'SET "notedAt" = :now'), (_MY_START,)),
     "claim_started": Change(_CLAIMED, (_OPEN, _FREE, _EXECUTING, _MY_START)),
     "fail_started": Change(_FAILED, (_OPEN, _FREE, _EXECUTING, _MY_START)),
     "close": Change(('REMOVE "executing"', 'REMOVE "executingSince"'), (_EXECUTING, _MY_START)),

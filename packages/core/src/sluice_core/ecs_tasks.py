@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sluice_core.executors import CONTAINER, Execution, ExecutionState, Retry, Started
 from sluice_core.external import (
     TRY_AGAIN,
+    epoch_ms,
     error_code,
     failed_start,
     in_hundreds,
@@ -171,7 +172,8 @@ def _read(task: Mapping[str, Any]) -> Execution | None:
     exit_code = _ours(task.get("containers", [])).get("exitCode")  # none if it never came up
     state = _state(task, exit_code)
     gave_up = state is ExecutionState.LOST and exit_code == TRY_AGAIN
-    return Execution(key, start_token, task["taskArn"], state, gave_up=gave_up)
+    began_at = epoch_ms(task.get("startedAt")) if state is ExecutionState.OPEN else None
+    return Execution(key, start_token, task["taskArn"], state, gave_up=gave_up, began_at=began_at)
 
 
 def _ours(containers: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -21,11 +21,11 @@ LAMBDA, STEP_FUNCTIONS, BATCH, ECS = "lambda", "stepfunctions", "batch", "ecs"
 EXTERNAL = (STEP_FUNCTIONS, BATCH, ECS)
 # A job is started so often before it is given up: as often as a message of `lambda` is received.
 MAX_STARTS = 5
-# A start is tried for so long, and what it made may wait so long for its host. Until then its token is known to
-# make it the same start (Amazon ECS API Reference, "Ensuring idempotency": 24 h).
+# A start is tried for so long: its token is known to make it the same start (Amazon ECS API Reference, "Ensuring
+# idempotency": for 24 h).
 MAX_START_S = 12 * 3_600
 # Why we stop an execution ourselves, in the service's own records.
-CANCELLED, TIMED_OUT, NEVER_BEGAN = "sluice: the job has ended", "sluice: timed out", "sluice: never began"
+CANCELLED, TIMED_OUT = "sluice: the job has ended", "sluice: timed out"
 # The container's name in the definitions.
 CONTAINER = "job"
 # What a step of a workflow fails with if its job can never succeed; and if it ran into its function's timeout, as
@@ -79,14 +79,7 @@ class Executor(Protocol):
     """Starts work for jobs that are on record."""
 
     def start(self, submissions: Sequence[Submission]) -> list[StartResult]:
-        """Start each job and say, in order, what became of it.
-
-        Raises
-        ------
-        botocore.exceptions.ClientError
-            For what no retry mends, such as a missing grant; nothing of the rest is known.
-
-        """
+        """Start each job and say, in order, what became of it."""
         ...
 
     def stop(self, handle: str, reason: str) -> None:
@@ -126,6 +119,9 @@ class Execution:
         What a workflow made. A container puts its result on record itself.
     gave_up : bool
         Whether the work itself asked for another try, and nothing was lost.
+    began_at : int, optional
+        Since when it runs, in epoch milliseconds, as the service says if it is asked. Until then it waits for its
+        host, as long as that takes.
     is_complete : bool
         Whether this is all that the service knows. An event may leave things out; then `ExternalExecutor.look`
         tells them, and what that returns is complete.
@@ -139,6 +135,7 @@ class Execution:
     error: JobError | None = None
     result: StoredResult | None = None
     gave_up: bool = False
+    began_at: int | None = None
     is_complete: bool = True
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sluice_core.executors import NEVER_BEGAN, TIMED_OUT, ExecutionState, Retry
+from sluice_core.executors import TIMED_OUT, ExecutionState, Retry
 from sluice_core.jobs import JobKey
 
 if TYPE_CHECKING:
@@ -57,10 +58,13 @@ def error_code(error: ClientError | BotoCoreError) -> str:
 
 
 def stopped_for(reason: str) -> ExecutionState:
-    """Tell our own stops of what took too long, or never began, from all others, by the reason that is kept."""
-    if TIMED_OUT in reason:
-        return ExecutionState.TIMED_OUT
-    return ExecutionState.LOST if NEVER_BEGAN in reason else ExecutionState.STOPPED
+    """Tell our own stop of what took too long from all other stops, by the reason that the service kept."""
+    return ExecutionState.TIMED_OUT if TIMED_OUT in reason else ExecutionState.STOPPED
+
+
+def epoch_ms(time: object) -> int | None:
+    """Return a time of an answer in epoch milliseconds; None if it is none. Events have texts or numbers."""
+    return round(time.timestamp() * 1000) if isinstance(time, datetime) else None
 
 
 def in_hundreds(handles: Sequence[str]) -> Iterator[list[str]]:

@@ -181,6 +181,8 @@ class Job:
         The external executor with which its last start is not yet closed; empty if there is none.
     executing_since : int or None
         When that start began.
+    noted_at : int or None
+        When its handle was put on record, which may be long after that.
 
     """
 
@@ -207,6 +209,7 @@ class Job:
     starts: int = 0
     executing: str = ""
     executing_since: int | None = None
+    noted_at: int | None = None
 
 
 def now_ms() -> int:

@@ -227,14 +227,14 @@ class JobLedger:
             for one, write in zip(starts, self._change("begin", values), strict=True)
         ]
 
-    def note_handles(self, started: Sequence[tuple[Start, str]]) -> list[Write]:
+    def note_handles(self, started: Sequence[tuple[Start, str]], now_ms: int) -> list[Write]:
         """Note by which handles the executor knows what it has started."""
-        return self._change("note", [{**_of_start(one), "handle": string(handle)} for one, handle in started])
+        values = [{**_of_start(one), "handle": string(handle), "now": number(now_ms)} for one, handle in started]
+        return self._change("note", values)
 
     def claim_started(self, attempt: Attempt, start_token: str, now_ms: int, lease_until_ms: int) -> Write:
         """Take a job to work on as what was started for it."""
-        until = {"now": number(now_ms), "leaseUntil": number(lease_until_ms)}
-        values = {"startToken": string(start_token), **until}
+        values = {"startToken": string(start_token), "now": number(now_ms), "leaseUntil": number(lease_until_ms)}
         [write] = self._as_attempt("claim_started", [(attempt, values)], JobStatus.RUNNING)
         return write
 

@@ -110,6 +110,7 @@ def read_row(item: Mapping[str, Any]) -> Job:
         starts=_optional_int(item, "starts") or 0,
         executing=_optional_text(item, "executing"),
         executing_since=_optional_int(item, "executingSince"),
+        noted_at=_optional_int(item, "notedAt"),
     )
 
 

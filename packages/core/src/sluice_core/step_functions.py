@@ -21,7 +21,7 @@ from sluice_core.executors import (
     Refused,
     Started,
 )
-from sluice_core.external import error_code, failed_start, stopped_for
+from sluice_core.external import epoch_ms, error_code, failed_start, stopped_for
 from sluice_core.jobs import NOT_STARTED, JobError, JobKey, StoredResult
 
 if TYPE_CHECKING:
@@ -175,6 +175,7 @@ def _read(detail: Mapping[str, Any]) -> Execution | None:
         state=state,
         error=_read_refusal(cause) if error == WORK_REFUSED else None,
         result=_read_output(detail.get("output")),
+        began_at=epoch_ms(detail["startDate"]) if state is ExecutionState.OPEN else None,
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -15,6 +16,7 @@ from sluice_core.clients import is_transient
 from sluice_core.executors import Retry, Started, StartResult
 from sluice_core.jobs import JobKey, Submission
 from sluice_core.requests import InvalidRequest, MalformedMessage
+from sluice_core.slots import new_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,13 +45,16 @@ class WorkQueueExecutor:
     def check(self, submission: Submission) -> None:
         """Refuse a job whose message is larger than SQS takes: the request fitted, but its form is another.
 
+        Each message of it counts, that of a later start, too.
+
         Raises
         ------
         InvalidRequest
             The message is too large.
 
         """
-        if len(work_message(submission).encode()) > _BATCH_BYTES:
+        longest = replace(submission, is_again=True, start_token=new_token(0))
+        if len(work_message(longest).encode()) > _BATCH_BYTES:
             raise InvalidRequest(submission, "the parameters are too large to be queued")
 
     def start(self, submissions: Sequence[Submission], *, delay_s: int = 0) -> list[StartResult]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 from sluice_core import clients, metrics
-from sluice_core.executors import CANCELLED, MAX_START_S, NEVER_BEGAN, TIMED_OUT, Execution, ExecutionState
+from sluice_core.executors import CANCELLED, MAX_START_S, TIMED_OUT, Execution, ExecutionState
 from sluice_core.jobs import now_ms
 from sluice_core.slots import token_time
 
@@ -83,17 +83,21 @@ class Reconciliation:
         running = self._pools.ledger.executing(executor)
         self._measured.add(metrics.EXECUTIONS_RUNNING, len(running), executor=executor)
         due = self._due(executor, running)
-        self._ask(executor, [row for row in due if row.handle])
-        for row in due:
-            if not row.handle:
-                self._settle(executor, _lost(row))
-        freed = self._settler.free_slots() | self._free_forgotten(executor, held, running)
-        self._waker.wake(freed)
+        try:
+            self._ask(executor, [row for row in due if row.handle])
+            for row in due:
+                if not row.handle:
+                    self._settle(executor, _lost(row))
+        finally:  # one that cannot be settled keeps no other's slot
+            self._waker.wake(self._settler.free_slots() | self._free_forgotten(executor, held, running))
 
     def _due(self, executor: str, running: Mapping[JobKey, int]) -> list[Job]:
-        """Return some of the executions that may be over without anybody having said so."""
+        """Return some of the executions that may be over without anybody having said so.
+
+        Rows may lag by a second: whoever settles one reads it again.
+        """
         old = [key for key, since in running.items() if since + _EVENT_MS < now_ms()]
-        rows = self._pools.ledger.get_many(old, consistent=True)
+        rows = self._pools.ledger.get_many(old)
         due = [row for row in rows.values() if row.executing == executor and _is_due(row)]
         return random.sample(due, min(_SAMPLE, len(due)))
 
@@ -108,21 +112,18 @@ class Reconciliation:
             return
         self.asked += len(rows)
         for row in rows:
-            execution = found.get(row.handle)
-            if execution is None and (row.started_at or 0) + _EVENT_MS > now_ms():
-                continue  # it was made long after its start began, and its service does not know it everywhere yet
-            execution = execution or _lost(row)
+            execution = found.get(row.handle) or _lost(row)
             if execution.state is not ExecutionState.OPEN:
                 self._settle(executor, execution)
-            elif (reason := self._reason_to_stop(executor, row)) and self._has_time():
+            elif (reason := self._reason_to_stop(executor, row, execution)) and self._has_time():
                 stop(service, executor, row.key, row.handle, reason)
 
-    def _reason_to_stop(self, executor: str, row: Job) -> str | None:
+    def _reason_to_stop(self, executor: str, row: Job, execution: Execution) -> str | None:
         if not row.status.is_open:
             return CANCELLED
-        if row.attempt is None:  # it has no host yet, as far as we know, and its time has not begun
-            return NEVER_BEGAN if (row.executing_since or 0) + _START_MS < now_ms() else None
-        may_end_at = (row.started_at or 0) + self._pools.by_executor[executor].timeout_s * 1000 + _GRACE_MS
+        if execution.began_at is None:  # it waits for its host, and its time has not begun
+            return None
+        may_end_at = execution.began_at + self._pools.by_executor[executor].timeout_s * 1000 + _GRACE_MS
         return TIMED_OUT if may_end_at < now_ms() else None
 
     def _settle(self, executor: str, execution: Execution) -> None:
@@ -156,7 +157,9 @@ def _is_due(row: Job) -> bool:
         return False
     without_handle_ms = _START_MS if is_open else _UNMADE_MS
     patience_ms = _EVENT_MS if row.handle else without_handle_ms
-    return max(row.executing_since or 0, row.ended_at or 0) + patience_ms < now
+    # What was made long after its start had begun is not known everywhere in its service at once.
+    noted_at = row.noted_at if row.handle else None
+    return max(noted_at or row.executing_since or 0, row.ended_at or 0) + patience_ms < now
 
 
 def _lost(row: Job) -> Execution:

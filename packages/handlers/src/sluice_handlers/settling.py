@@ -178,12 +178,16 @@ class Settler:
         return _closed(write)
 
     def _is_set_aside(self, start: Start) -> bool:
-        """Put what a job asked for on the dead-letter queue, from which an operator may bring it back."""
+        """Put what a job asked for on the dead-letter queue, from which an operator may bring it back.
+
+        It may come to lie there twice. The start that failed is in it: a job that was brought back is of none, and
+        so it does not wait for the other.
+        """
         submission = find_input(self._pools.inputs, start.key)
         if submission is None:  # it was done before, and could not be closed; or there is nothing to bring back
             return True
         dead_letters = self._pools.by_executor[start.executor].dead_letters
-        [queued] = dead_letters.start([replace(submission, start_token="")])
+        [queued] = dead_letters.start([replace(submission, start_token=start.token)])
         return isinstance(queued, Started)
 
     def _clean(self, key: JobKey, delete: Callable[[], object]) -> None:

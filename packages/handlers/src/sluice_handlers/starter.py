@@ -148,7 +148,13 @@ class Starter:
 
     def _job(self, row: Job) -> Submission | None:
         """Return what is to be started of a row; without its input it can only be given up."""
-        job = find_input(self._pools.inputs, row.key)
+        try:
+            job = find_input(self._pools.inputs, row.key)
+        except (ClientError, BotoCoreError) as error:
+            if not clients.is_transient(error):
+                raise
+            logger.warning("not resumed", jobId=row.key.job_id, error=type(error).__name__)
+            return None
         if job is None:
             lost = Execution(row.key, row.start_token, "", ExecutionState.LOST)
             self._settler.settle(self._executor, lost)
@@ -159,13 +165,8 @@ class Starter:
         """Ask the service to start jobs whose starts have begun, and put on record what it answers."""
         if not jobs:
             return
-        try:
-            with self._tracer.call([job.key for job in jobs], self._executor, "Start"):
-                results = self._pool.service.start(jobs)
-        except (ClientError, BotoCoreError) as error:
-            if not clients.is_transient(error):
-                raise
-            results = [Retry(type(error).__name__)] * len(jobs)
+        with self._tracer.call([job.key for job in jobs], self._executor, "Start"):
+            results = self._pool.service.start(jobs)
         started = []
         for job, result in zip(jobs, results, strict=True):
             match result:
@@ -196,7 +197,7 @@ class Starter:
         """
         handles = [(Start(job.key, job.start_token, self._executor), handle) for job, handle in started]
         with self._tracer.call([job.key for job, _ in started], "DynamoDB", "BatchExecuteStatement"):
-            writes = self._pools.ledger.note_handles(handles)
+            writes = self._pools.ledger.note_handles(handles, now_ms())
         rows = self._pools.ledger.get_many([job.key for job, _ in started], consistent=True)
         for (job, handle), write in zip(started, writes, strict=True):
             if write.outcome is Outcome.UNAVAILABLE:

@@ -123,7 +123,7 @@ def _is_stuck(row: Job, job: Submission) -> bool:
 
     Another request under the same token may be set aside, or the message of an earlier start: that says nothing.
     """
-    is_its_own = row.submitted_at == job.submitted_at and row.start_token in ("", job.start_token)
+    is_its_own = row.submitted_at == job.submitted_at and row.start_token == job.start_token
     return row.status.is_open and is_its_own
 
 

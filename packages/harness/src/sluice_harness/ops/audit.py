@@ -199,7 +199,8 @@ def _executing(evidence: Evidence, key: JobKey, job: Job) -> Iterator[Finding]:
     limit = evidence.access.limits.get(job.executing)
     if limit is None:
         return
-    # Its time begins with its work. Until then it may wait for its host.
+    if job.status.is_open and job.handle and not job.attempt:
+        return  # it waits for its host, as long as that takes
     since, may_s = (job.started_at, limit.seconds) if job.attempt else (job.executing_since, MAX_START_S)
     age_ms = evidence.now - (since or 0)
     if age_ms > 1000 * may_s + _RECONCILERS_GRACE_MS:

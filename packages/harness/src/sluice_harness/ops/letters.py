@@ -47,6 +47,8 @@ class Letter:
         What is wrong with a malformed one.
     submitted_at : int
         When the gateway took its request, in epoch milliseconds; two of one client token differ in it.
+    start_token : str
+        The start of an external executor that failed, or that is to be followed by another.
 
     """
 
@@ -56,6 +58,7 @@ class Letter:
     job_type: str = ""
     complaint: str = ""
     submitted_at: int = 0
+    start_token: str = ""
 
     @property
     def receives(self) -> int:
@@ -147,7 +150,9 @@ def _work(queue: str, message: DeadLetter) -> Letter:
         one = read_work_message(message.body)
     except MalformedMessage as error:
         return Letter(queue, message, None, complaint=str(error))
-    return Letter(queue, message, one.key, one.job_type, submitted_at=one.submitted_at)
+    return Letter(
+        queue, message, one.key, one.job_type, submitted_at=one.submitted_at, start_token=one.start_token
+    )
 
 
 def _end(message: DeadLetter) -> Letter:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from sluice_core.jobs import JobStatus
 from sluice_core.ledger import Outcome
+from sluice_core.requests import MalformedMessage
+from sluice_core.work_queue import read_work_message, work_message
 
 from sluice_harness.ops import move_tasks
 from sluice_harness.ops.letters import COMPLETION, depth, read_all, read_once
@@ -77,8 +79,8 @@ class _Plan:
 
     @property
     def is_one_move(self) -> bool:
-        """Whether all that the queue holds is to be moved, so that SQS may do it."""
-        return self.is_whole and all(step.action in _MOVES for step in self.steps)
+        """Whether all that the queue holds is to be moved, and as it is, so that SQS may do it."""
+        return self.is_whole and all(step.action in _MOVES and not step.letter.start_token for step in self.steps)
 
     @property
     def acts(self) -> list[_Step]:
@@ -265,7 +267,8 @@ class _Mover:
         action = self._make_ready(letter)
         if action in _MOVES:
             self._wait_for_turn()
-            self._access.sqs.send_message(QueueUrl=queue.url, MessageBody=letter.message.body, **_carried(letter))
+            body = _anew(letter.message.body) if action is Action.REOPEN else letter.message.body
+            self._access.sqs.send_message(QueueUrl=queue.url, MessageBody=body, **_carried(letter))
         if action in _ACTS:
             self._access.sqs.delete_message(QueueUrl=queue.dlqUrl, ReceiptHandle=letter.message.receipt_handle)
             self._done[action] += 1
@@ -295,6 +298,17 @@ class _Mover:
         dropped = self._done[Action.DROP]
         parts = [f"{moved} moved back"] + ([f"{dropped} deleted, for their jobs have ended"] if dropped else [])
         say(f"Of {total} dead letters {' and '.join(parts)}.")
+
+
+def _anew(body: str) -> str:
+    """Return a work message as a job's that is of no start any more; what is none stays as it is.
+
+    Of a job that was given up there may be a second letter. By the start in it the sweeper tells that one apart.
+    """
+    try:
+        return work_message(replace(read_work_message(body), start_token=""))
+    except MalformedMessage:
+        return body
 
 
 def _carried(letter: Letter) -> dict[str, Any]:
