@@ -346,16 +346,17 @@ def test_an_executor_is_saturated_when_its_slots_are_taken_and_jobs_wait(assembl
 
 
 @pytest.mark.parametrize(
-    ("timeout_s", "wait_s", "drain_s", "period_s"),
+    ("timeout_s", "wait_s", "drains"),
     [
-        (60, 900, HOUR_S, 900),  # the usual thresholds
-        (HOUR_S, HOUR_S, 4 * HOUR_S, HOUR_S),
-        (DAY_S, DAY_S, 4 * DAY_S, DAY_S // 2),
-        (5 * DAY_S, 5 * DAY_S, 13 * DAY_S // 2, DAY_S // 2),  # half of what the queue keeps
+        (60, 900, (HOUR_S, 900)),  # the usual thresholds
+        (HOUR_S, HOUR_S, (4 * HOUR_S, HOUR_S)),
+        (DAY_S, DAY_S, (4 * DAY_S, DAY_S)),
+        (2 * DAY_S, 2 * DAY_S, None),  # no period is as long as a run
+        (5 * DAY_S, 13 * DAY_S // 4, None),  # a quarter of what the queue keeps
     ],
 )
 def test_a_wait_is_long_by_what_a_job_of_the_executor_may_take(
-    timeout_s: int, wait_s: int, drain_s: int, period_s: int
+    timeout_s: int, wait_s: int, drains: tuple[int, int] | None
 ) -> None:
     # given an executor whose jobs may take so long
     config = replace(
@@ -363,12 +364,13 @@ def test_a_wait_is_long_by_what_a_job_of_the_executor_may_take(
     )
     alarms = {one.name: one for one in alarm_specs(config)}
 
-    # then its queue's ages and its slots go by that, and so does the rate at which a backlog drains
+    # then its queue's ages and its slots go by that, before jobs are lost, and so does the rate at which it drains
     for kind in ("age-of-oldest", "age-in-quiet-groups"):
         assert alarms[f"stepfunctions-{kind}"].threshold == wait_s
     assert f"FILL(age, 0) >= {wait_s}," in alarms["stepfunctions-saturated"].expression
-    drains = alarms["stepfunctions-time-to-drain"]
-    assert (drains.threshold, drains.period_s) == (drain_s, period_s)
+    assert wait_s < alarms["stepfunctions-near-retention"].threshold
+    drain = alarms.get("stepfunctions-time-to-drain")
+    assert (drain and (drain.threshold, drain.period_s)) == drains
     # and those of the others as before
     assert (alarms["work-age-of-oldest"].threshold, alarms["work-time-to-drain"].threshold) == (900, HOUR_S)
 

@@ -113,7 +113,7 @@ def test_how_many_jobs_may_wait_is_what_drains_while_their_queue_keeps_them() ->
     # given the retention of a stage that keeps rows as long as usual, and jobs of an hour
     config = replace(stage_config("prod"), draining=("stepfunctions",))
     kept_h = retention_s(config, "stepfunctions") / 3_600
-    assert f"{kept_h / 24:g} days, or as long as rows live (`result_days`) without `timeout_s`" in SAID
+    assert f"{kept_h / 24:g} days, or as long as rows live (`result_days`) without `timeout_s` and a day" in SAID
     assert "*max_running* x *retention* / *time of a job*" in SAID
 
     # then the page has what drains within it by the usual cap, by the highest, and how long a million takes

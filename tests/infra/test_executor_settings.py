@@ -95,10 +95,10 @@ def test_a_stage_has_the_functions_of_the_executors_that_it_has() -> None:
         (containers(max_running=1_001), r"batch\.max_running must be 1-1,000"),
         (containers(timeout_s=59), r"batch\.timeout_s must be 60-1,209,600 seconds .*, not 59"),
         (
-            {**containers(timeout_s=2 * DAY_S), "result_days": 2},
-            r"result_days must be 3 or more: .*batch\.timeout_s",
+            {**containers(timeout_s=2 * DAY_S), "result_days": 3},
+            r"result_days must be 4 or more: .*batch\.timeout_s",
         ),
-        ({**containers(timeout_s=2 * DAY_S + 1), "result_days": 3}, r"result_days must be 4 or more"),
+        ({**containers(timeout_s=2 * DAY_S + 1), "result_days": 4}, r"result_days must be 5 or more"),
         (containers(timeout_s=1_209_601), r"batch\.timeout_s must be"),
         ({"draining": (STEP_FUNCTIONS,), STEP_FUNCTIONS: Workflows(max_running=0)}, r"stepfunctions\.max_running"),
     ],
@@ -112,10 +112,10 @@ def test_a_wrong_setting_is_named_with_what_it_may_be(settings: dict[str, Any], 
     ("result_days", "timeout_s", "expected_s"),
     [
         (30, 3_600, 13 * DAY_S),  # a day before its dead-letter queue would lose it
-        (14, DAY_S, 13 * DAY_S),
-        (14, DAY_S + 1, 13 * DAY_S - 1),
-        (7, 3_600, 7 * DAY_S - 3_600),
-        (3, 2 * DAY_S, DAY_S),  # the least that a stage may have
+        (15, DAY_S, 13 * DAY_S),
+        (15, DAY_S + 1, 13 * DAY_S - 1),
+        (7, 3_600, 6 * DAY_S - 3_600),
+        (4, 2 * DAY_S, DAY_S),  # the least that a stage may have
     ],
 )
 def test_a_queue_keeps_a_job_for_as_long_as_its_row_has_time_to_wait(

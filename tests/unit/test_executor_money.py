@@ -42,7 +42,7 @@ def test_no_function_lasts_an_hour() -> None:
 
 
 def test_a_workflow_of_an_hour_has_four_steps_more() -> None:
-    assert added(STEP_FUNCTIONS, 60) == pytest.approx({"Lambda, arm64": 800.004})
+    assert added(STEP_FUNCTIONS, 60) == pytest.approx({"Lambda, arm64": 800.004, "DynamoDB, reads": 0.125})
     assert added(STEP_FUNCTIONS, 3_600) == pytest.approx(
         {
             "Lambda, arm64": 48_000.24,
@@ -50,6 +50,7 @@ def test_a_workflow_of_an_hour_has_four_steps_more() -> None:
             "Step Functions": 100.0,  # at 25.00
             "S3, puts": 20.0,
             "S3, gets": 1.6,
+            "DynamoDB, reads": 7.5,  # a unit a minute at 0.125
         }
     )
 
@@ -72,6 +73,7 @@ def test_a_container_is_billed_from_its_start_and_for_a_minute_at_least(executor
             "Fargate, CPU, arm64": 3_550 / 3_600 * 32_380,
             "Fargate, memory, arm64": 3_550 / 3_600 * 7_120,
             "DynamoDB, writes": 225.0,
+            "DynamoDB, reads": 7.5,
         }
     )
 

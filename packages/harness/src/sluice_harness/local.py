@@ -90,7 +90,7 @@ curl -s -i -X POST '{stage.apiUrl}/submit-job' -H "Authorization: $TOKEN" \
 -d '{{"jobType": "weather-report", "parameters": {{"station": "Reykjavik", "records": 24, "format": "csv"}}}}'
 
 # there are jobs of: {kinds}
-# one that takes half a minute (workSeconds, at most 45): time to look at it, to cancel or to kill it
+# one that takes half a minute, by the weather's workSeconds (at most 45): time to look at it, to cancel or kill it
 TYPE={long}
 JOB=$(curl -s -X POST '{stage.apiUrl}/submit-job' -H "Authorization: $TOKEN" \
 -H 'Content-Type: application/json' -d '{{"jobType": "'$TYPE'", "parameters": {{"workSeconds": 30}}}}' \

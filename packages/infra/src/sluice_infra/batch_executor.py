@@ -71,7 +71,7 @@ class BatchExecutor(Construct):
         )
         # No jobStateTimeLimitActions: all that waits here is of one size, so if the job at the head has no place,
         # no other has, and to cancel it would only use up its starts. A lack of capacity they see on EC2 alone
-        # (AWS Batch, "Jobs stuck in RUNNABLE due to capacity"). The reconciler starts again what never begins.
+        # (AWS Batch, "Jobs stuck in RUNNABLE due to capacity").
         return batch.CfnJobQueue(
             self,
             "Queue",

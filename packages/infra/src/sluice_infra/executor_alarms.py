@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # As long as the age of all of a work queue takes to fire.
 _MINUTES = 15
+# A period has no more (CloudWatch, "Statistics definitions": 86,400 s).
+_LONGEST_PERIOD_S = 24 * HOUR
 # One or two workflows that fail are jobs that cannot succeed, however few there were.
 _FEWEST_FAILED = 3
 
@@ -37,7 +39,7 @@ def executor_alarms(config: StageConfig) -> Iterator[AlarmSpec]:
     yield _not_started()
     yield from _of_completions(config)
     if STEP_FUNCTIONS in config.external_executors:
-        yield from _of_workflows()
+        yield from _of_workflows(config)
 
 
 def _of_work_queue(config: StageConfig, executor: str) -> Iterator[AlarmSpec]:
@@ -46,7 +48,8 @@ def _of_work_queue(config: StageConfig, executor: str) -> Iterator[AlarmSpec]:
     yield queue_alarms.age_of_oldest(executor, limit_s, _MINUTES, runbook=page)
     yield queue_alarms.age_in_quiet_groups(executor, limit_s, runbook=page)
     yield _near_retention(executor, retention_s(config, executor))
-    yield _time_to_drain(config, executor)
+    if _wait_s(config, executor) <= _LONGEST_PERIOD_S:
+        yield _time_to_drain(config, executor)
     cap: int = getattr(config, executor).max_running
     yield AlarmSpec(
         name=f"{executor}-saturated",
@@ -67,9 +70,9 @@ def _of_work_queue(config: StageConfig, executor: str) -> Iterator[AlarmSpec]:
 
 
 def _wait_s(config: StageConfig, executor: str) -> int:
-    """Return how long a job may wait: a wait is nothing beside a run that may take as long."""
+    """Return how long a job may wait: as long as a run may take, if the queue keeps it much longer than that."""
     timeout_s: int = getattr(config, executor).timeout_s
-    return max(config.thresholds.work_age_s, timeout_s)
+    return min(max(config.thresholds.work_age_s, timeout_s), retention_s(config, executor) // 4)
 
 
 def _time_to_drain(config: StageConfig, executor: str) -> AlarmSpec:
@@ -77,7 +80,7 @@ def _time_to_drain(config: StageConfig, executor: str) -> AlarmSpec:
     # As much longer than usual as a job may wait longer, but within what the queue keeps.
     limit_s = min(thresholds.drain_s * wait_s // thresholds.work_age_s, retention_s(config, executor) // 2)
     # Jobs that were started at a time end at a time, and none in between: a rate is one of a whole run.
-    period_s = MINUTE * math.ceil(min(max(_MINUTES * MINUTE, wait_s), 12 * HOUR) / MINUTE)
+    period_s = MINUTE * math.ceil(max(_MINUTES * MINUTE, wait_s) / MINUTE)
     return queue_alarms.time_to_drain(executor, limit_s, runbook="executor-backlog", period_s=period_s, m=2, n=2)
 
 
@@ -146,7 +149,12 @@ def _of_completions(config: StageConfig) -> Iterator[AlarmSpec]:
     )
 
 
-def _of_workflows() -> Iterator[AlarmSpec]:
+def _of_workflows(config: StageConfig) -> Iterator[AlarmSpec]:
+    # What takes long ends seldom.
+    period_s = min(
+        MINUTE * math.ceil(max(_MINUTES * MINUTE, config.stepfunctions.timeout_s) / MINUTE), _LONGEST_PERIOD_S
+    )
+
     def of_machine(name: str) -> Series:
         return Series("AWS/States", name, "Sum", {"StateMachineArn": "${StateMachineArn}"})
 
@@ -164,10 +172,10 @@ def _of_workflows() -> Iterator[AlarmSpec]:
     yield AlarmSpec(
         name="workflows-failed",
         runbook="workflows-failed",
-        severity=Severity.CRITICAL,
-        means="Workflows fail or time out: three or more within 15 minutes, and more than half of those that end.",
-        # Jobs that can never succeed are among them: a share tells a broken state machine from a bad job, and a
-        # number from the only one there was.
+        # Jobs that can never succeed are among them, so nobody is woken: what fails by no fault of its job burns
+        # the budget of availability, too.
+        severity=Severity.WARNING,
+        means="Workflows fail or time out: three or more at a time, and more than half of those that end.",
         series={
             "failed": of_machine("ExecutionsFailed"),
             "late": of_machine("ExecutionsTimedOut"),
@@ -176,6 +184,5 @@ def _of_workflows() -> Iterator[AlarmSpec]:
         expression=f"IF(FILL(SUM([failed, late]), 0) < {_FEWEST_FAILED}, 0, "
         "SUM([failed, late]) / SUM([failed, late, succeeded]))",
         threshold=0.5,
-        # Workflows of minutes end seldom.
-        period_s=_MINUTES * MINUTE,
+        period_s=period_s,
     )

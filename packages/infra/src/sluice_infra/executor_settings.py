@@ -101,10 +101,11 @@ def external_executors(executors: str, draining: tuple[str, ...]) -> tuple[str, 
 def retention_s(config: StageConfig, executor: str) -> int:
     """Return for how many seconds an executor's queue keeps a job that waits.
 
-    A row outlasts such a wait and the run that follows; not always those of a job that is started again.
+    A row outlasts such a wait, a day in which the job waits for its host, and the run that follows; not always
+    those of a job that is started again.
     """
     settings: Workflows | Containers = getattr(config, executor)
-    return min(_LONGEST_RETENTION_S, config.result_days * _DAY_S - settings.timeout_s)
+    return min(_LONGEST_RETENTION_S, (config.result_days - 1) * _DAY_S - settings.timeout_s)
 
 
 def demands(config: StageConfig) -> Iterator[tuple[str, bool, str]]:
@@ -130,9 +131,13 @@ def _of_executor(config: StageConfig, executor: str) -> Iterator[tuple[str, bool
     lasts = f"{_TIMEOUT_S[0]}-{_TIMEOUT_S[-1]:,} seconds (AWS Batch takes no less, Fargate runs nothing longer)"
     yield f"{executor}.timeout_s", settings.timeout_s in _TIMEOUT_S, lasts
     # A row that expires under its job ends it for nobody.
-    least = math.ceil(settings.timeout_s / _DAY_S) + 1
+    least = math.ceil(settings.timeout_s / _DAY_S) + 2
     is_kept = config.result_days >= least
-    yield "result_days", is_kept, f"{least} or more: rows are kept for {executor}.timeout_s and a day of waiting"
+    yield (
+        "result_days",
+        is_kept,
+        f"{least} or more: rows are kept for {executor}.timeout_s and for two days' wait",
+    )
     if isinstance(settings, Containers):
         image = bool(_IMAGE.fullmatch(settings.image))
         yield f"{executor}.image", image, "ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME@sha256:..., with its digest"

@@ -33,6 +33,8 @@ WORK_GB, VCPU, CONTAINER_GB, CAP = 1.0, 1.0, 2.0, 50
 SLOTS_WRITES = 4
 # No invocation lasts longer than 15 minutes (AWS Lambda, "Lambda quotas"); a minute of it is left for its end.
 LONGEST_INVOCATION_S = 14 * 60
+# How often starter and reconciler read the row of what runs, half a unit each.
+LOOK_EVERY_S = 60
 # From the download of the image on, up to the work; reckoned for an image of 60 MB, and not measured.
 CONTAINER_START_S = 10
 # Of a container at least so much is billed (AWS Fargate pricing).
@@ -119,6 +121,7 @@ def _in_a_workflow(usage: Usage, work_s: float) -> Usage:
         transitions=(usage.transitions or 0) + further,
         s3_puts=usage.s3_puts + further,
         s3_gets=(usage.s3_gets or 0) + further,
+        read_units=usage.read_units + int(work_s / LOOK_EVERY_S),
     )
 
 
@@ -130,6 +133,7 @@ def _in_a_container(usage: Usage, work_s: float) -> Usage:
         vcpu_seconds={ARCHITECTURE: VCPU * billed_s},
         container_gb_seconds={ARCHITECTURE: CONTAINER_GB * billed_s},
         write_units=usage.write_units + int(work_s / BEAT_EVERY_S),
+        read_units=usage.read_units + int(work_s / LOOK_EVERY_S),
     )
 
 
