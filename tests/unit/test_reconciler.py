@@ -340,6 +340,25 @@ def test_what_no_retry_mends_fails_the_invocation(external: ExternalStage) -> No
         external.reconcile()
 
 
+def test_one_that_cannot_be_settled_keeps_no_other_s_slot(external: ExternalStage, now_ms: int) -> None:
+    # Given a container that has completed its job, and one that was lost and whose input may not be read
+    done, lost = external.started(job("done"), job("lost"))
+    attempt = external.claim(done, now_ms - 10 * MINUTE * 1000)
+    external.ledger.complete([(attempt, external.store(attempt))], now_ms - 5 * MINUTE * 1000)
+    for row in (done, lost):
+        external.age(row, seconds=HOUR)
+        external.services["ecs"].end(row, ExecutionState.SUCCEEDED)
+    external.wire.strike(Fault.DENIED, "GetObject")
+
+    # When each run fails at the latter, which comes first or last
+    while external.row(done).executing:
+        with pytest.raises(ClientError, match="AccessDenied"):
+            external.reconcile()
+
+    # Then the slot of the other is free all the same
+    assert external.held() == {lost.start_token}
+
+
 def test_without_time_nothing_is_settled(external: ExternalStage) -> None:
     row = begun(external)
     external.services["ecs"].end(row, ExecutionState.LOST)
