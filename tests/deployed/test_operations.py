@@ -54,7 +54,6 @@ def test_dashboards_draw_metrics_that_are_sent(uses: list[Use]) -> None:
 def test_dashboards_draw_this_stage_and_no_other(site: Site, uses: list[Use]) -> None:
     # Given what the stage consists of
     described = site.description
-    queues = (described.queues.request, described.queues.work)
     mappings = site.client("lambda").get_paginator("list_event_source_mappings").paginate()
     functions = set(described.functions.by_handler().values())
     ours = {
@@ -67,8 +66,12 @@ def test_dashboards_draw_this_stage_and_no_other(site: Site, uses: list[Use]) ->
             for mapping in page["EventSourceMappings"]
             if mapping["FunctionArn"].partition(":function:")[2].partition(":")[0] in functions
         },
-        "QueueName": {url.rpartition("/")[2] for queue in queues for url in (queue.url, queue.dlqUrl)},
-        "TableName": {described.jobTable},
+        "QueueName": {
+            url.rpartition("/")[2]
+            for queue in described.queues.by_name().values()
+            for url in (queue.url, queue.dlqUrl)
+        },
+        "TableName": {described.jobTable, described.executors.slotsTable} - {""},
         "TopicName": {described.alarmTopic.rpartition(":")[2]},
     }
 

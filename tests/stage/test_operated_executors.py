@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -138,3 +140,14 @@ def test_what_a_local_stage_prints_shows_a_job_of_each_type_and_cancels_it(
 
     # and can be cancelled
     assert json.loads(shell.type(block("cancel it")))["status"] == "CANCELLED"
+
+
+def test_the_dashboards_of_a_stage_with_executors_are_tested_as_those_of_one_that_is_deployed(
+    longwork: RunningStage,
+) -> None:
+    # when the tests of a deployed stage look at the dashboards, then they know all that executors bring along
+    chosen = ["tests/deployed/test_operations.py", "-k", "dashboards", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *chosen, "--stage", longwork.name]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
