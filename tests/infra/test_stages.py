@@ -160,6 +160,12 @@ def test_a_wrong_setting_is_no_other_stage_s(monkeypatch: pytest.MonkeyPatch) ->
         assert stage_config(name).name == name
 
 
+def test_a_stage_s_line_has_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(stages._STAGES, "ann", replace(stage_config("dev"), result_days=5))
+    with pytest.raises(ValueError, match="stage ann: name must be 'ann' in its line, too, not 'dev'"):
+        stage_config("ann")
+
+
 def test_logs_are_kept_as_long_as_the_stage_says(assembly: Assembly) -> None:
     days = stage_config(assembly.stage).log_days
     assert days in LOG_RETENTIONS

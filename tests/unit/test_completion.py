@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from unit.resources import Output
 
 MINE = job("mine", n=1)
+# How ECS tells of those that were lost.
+WHY = {
+    "crashed": "exit code 137; EssentialContainerExited; Essential container in task exited",
+    "host lost": "InfrastructureHealth; Infrastructure health check failed",
+    "gave up": "exit code 75",
+    "not started": "TaskFailedToStart; CannotPullContainerError: ref pull failed",
+}
 CODES = {"stopped": "STOPPED", "timed out": "TIMED_OUT", "overdue": "TIMED_OUT", "failed": "RETRIES_EXHAUSTED"}
 
 
@@ -195,7 +202,10 @@ def test_a_container_that_was_lost_is_started_again(
     # When its event comes
     assert external.complete(external.event(row, change)) == []
 
-    # Then its slot is free, and a message waits for the next start
+    # Then an operator is told how, its slot is free, and a message waits for the next start
+    [line] = [one for one in output.logs if one["outcome"] in ("attempt lost", "attempt given back")]
+    assert WHY[change] in line["why"]
+    assert (line["outcome"] == "attempt given back") == (change == "gave up")
     lost = external.row(MINE)
     assert (lost.status, lost.executing, external.held()) == (JobStatus.SUBMITTED, "", set())
     assert output.values("JobsRetried") == [1]

@@ -38,7 +38,7 @@ MAY_SAY = {
     *("outcome", "jobId", "jobType", "traceId", "attempt"),
     *("messageId", "code", "reason", "error", "status", "events", "codes"),
     *("queueWaitMs", "runMs", "endToEndMs", "bytes", "jobs", "messages"),
-    *("executor", "handle", "starts", "slots", "step"),
+    *("executor", "handle", "starts", "slots", "step", "why"),
 }
 # Of EMF documents: a dimension or two, and the metrics by name.
 DIMENSIONS = ({"Stage"}, {"Stage", "JobType"}, {"Stage", "Executor"})

@@ -198,6 +198,20 @@ def test_what_comes_after_the_job_was_cancelled_is_deleted(
     assert left == ({"inputs", "staged"} if name == "store" else {"inputs"})
 
 
+@pytest.mark.parametrize(("is_cancelled", "error"), [(True, "WorkRefused"), (False, "StepFailed")])
+def test_an_input_that_is_gone_is_an_error_unless_the_job_has_ended(
+    external: ExternalStage, *, is_cancelled: bool, error: str
+) -> None:
+    # Given a job whose input was deleted, as it is when it has been cancelled and closed
+    row = begun(external)
+    step(external, row, "fetch")
+    if is_cancelled:
+        external.ledger.cancel(MINE.key, 10)
+    external.inputs.delete(MINE.key)
+
+    assert failed(external, row, "transform")[0] == error
+
+
 def test_a_step_that_there_is_not_is_an_error(external: ExternalStage) -> None:
     row = begun(external)
 

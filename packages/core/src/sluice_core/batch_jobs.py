@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sluice_core.executors import Execution, ExecutionState, Started
 from sluice_core.external import (
     TRY_AGAIN,
+    as_told,
     error_code,
     failed_start,
     in_hundreds,
@@ -148,7 +149,8 @@ def _read(detail: Mapping[str, Any]) -> Execution | None:
     state = _state(detail)
     gave_up = state is ExecutionState.LOST and container.get("exitCode") == TRY_AGAIN
     began_at = detail["startedAt"] if detail["status"] == "RUNNING" else None
-    return Execution(key, start_token, detail["jobId"], state, gave_up=gave_up, began_at=began_at)
+    why = as_told(container.get("exitCode"), container.get("reason"), detail.get("statusReason"))
+    return Execution(key, start_token, detail["jobId"], state, gave_up=gave_up, began_at=began_at, why=why)
 
 
 def _state(detail: Mapping[str, Any]) -> ExecutionState:

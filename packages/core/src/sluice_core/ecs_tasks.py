@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sluice_core.executors import CONTAINER, Execution, ExecutionState, Retry, Started
 from sluice_core.external import (
     TRY_AGAIN,
+    as_told,
     epoch_ms,
     error_code,
     failed_start,
@@ -169,11 +170,13 @@ def _read(task: Mapping[str, Any]) -> Execution | None:
     if job is None:
         return None
     key, start_token = job
-    exit_code = _ours(task.get("containers", [])).get("exitCode")  # none if it never came up
+    container = _ours(task.get("containers", []))
+    exit_code = container.get("exitCode")  # none if it never came up
     state = _state(task, exit_code)
     gave_up = state is ExecutionState.LOST and exit_code == TRY_AGAIN
     began_at = epoch_ms(task.get("startedAt")) if state is ExecutionState.OPEN else None
-    return Execution(key, start_token, task["taskArn"], state, gave_up=gave_up, began_at=began_at)
+    why = as_told(exit_code, container.get("reason"), task.get("stopCode"), task.get("stoppedReason"))
+    return Execution(key, start_token, task["taskArn"], state, gave_up=gave_up, began_at=began_at, why=why)
 
 
 def _ours(containers: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ them in a work queue of its own, from which the starter takes no more than there
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
@@ -122,6 +122,8 @@ class Execution:
     began_at : int, optional
         Since when it runs, in epoch milliseconds, as the service says if it is asked. Until then it waits for its
         host, as long as that takes.
+    why : str
+        How the service tells the end, for an operator: codes and reasons, and no word of the work's.
     is_complete : bool
         Whether this is all that the service knows. An event may leave things out; then `ExternalExecutor.look`
         tells them, and what that returns is complete.
@@ -136,6 +138,7 @@ class Execution:
     result: StoredResult | None = None
     gave_up: bool = False
     began_at: int | None = None
+    why: str = field(default="", compare=False)
     is_complete: bool = True
 
 

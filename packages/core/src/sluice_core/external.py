@@ -62,6 +62,12 @@ def stopped_for(reason: str) -> ExecutionState:
     return ExecutionState.TIMED_OUT if TIMED_OUT in reason else ExecutionState.STOPPED
 
 
+def as_told(exit_code: int | None, *reasons: str | None) -> str:
+    """Return in a line what a service says of a container's end."""
+    code = "" if exit_code is None else f"exit code {exit_code}"
+    return "; ".join(filter(None, (code, *reasons)))
+
+
 def epoch_ms(time: object) -> int | None:
     """Return a time of an answer in epoch milliseconds; None if it is none. Events have texts or numbers."""
     return round(time.timestamp() * 1000) if isinstance(time, datetime) else None

@@ -176,6 +176,8 @@ def _read(detail: Mapping[str, Any]) -> Execution | None:
         error=_read_refusal(cause) if error == WORK_REFUSED else None,
         result=_read_output(detail.get("output")),
         began_at=epoch_ms(detail["startDate"]) if state is ExecutionState.OPEN else None,
+        # Not the cause, which has what the work has raised.
+        why=error,
     )
 
 

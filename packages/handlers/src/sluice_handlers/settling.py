@@ -111,7 +111,7 @@ class Settler:
         if not row.executing:
             return Settlement.KNOWN
         ended = self._ended(row, start, execution) if row.status.is_open else row
-        return ended if isinstance(ended, Settlement) else self._close(ended, start)
+        return ended if isinstance(ended, Settlement) else self._close(ended, start, execution)
 
     def _ended(self, row: Job, start: Start, execution: Execution) -> Job | Settlement:
         """End an open job as its execution has ended, and return its row; or have it started again."""
@@ -125,7 +125,7 @@ class Settler:
         if _is_anothers(row, start) and not (is_lost and execution.state is ExecutionState.LOST):
             return Settlement.LEFT
         if is_lost and (submission := find_input(self._pools.inputs, start.key)):
-            return self._start_again(row, start, submission)
+            return self._start_again(row, start, execution, submission)
         if self._end(row, start, execution).outcome is Outcome.UNAVAILABLE:
             return Settlement.AGAIN
         now = self._pools.ledger.get(start.key)
@@ -136,7 +136,7 @@ class Settler:
         logger.info("completion dropped", jobId=start.key.job_id, executor=start.executor, reason=settlement.value)
         return settlement
 
-    def _start_again(self, row: Job, start: Start, submission: Submission) -> Settlement:
+    def _start_again(self, row: Job, start: Start, execution: Execution, submission: Submission) -> Settlement:
         """Queue a job anew in the place of a start that was lost, and let that one go."""
         [queued] = self._pools.by_executor[start.executor].queue.start(
             [replace(submission, is_again=True, start_token=start.token)], delay_s=backoff_s(row.starts)
@@ -146,7 +146,8 @@ class Settler:
         [write] = self._pools.ledger.close([start])
         if write.is_written:
             self._measured.add(metrics.JOBS_RETRIED, job_type=row.job_type)
-            _report("attempt lost", row, start, is_bad=True)
+            outcome = "attempt given back" if execution.gave_up else "attempt lost"
+            _report(outcome, row, start, is_bad=True, why=execution.why)
         return _closed(write)
 
     def _end(self, row: Job, start: Start, execution: Execution) -> Write:
@@ -162,7 +163,7 @@ class Settler:
             [write] = self._pools.ledger.fail_started([(start, error)], now)
         return write
 
-    def _close(self, row: Job, start: Start) -> Settlement:
+    def _close(self, row: Job, start: Start, execution: Execution) -> Settlement:
         """Set aside what was given up, delete what an ended job needs no more, and close its execution."""
         key = start.key
         if row.error in _GIVEN_UP and not self._is_set_aside(start):
@@ -174,7 +175,7 @@ class Settler:
             self._clean(key, lambda: self._pools.results.delete_leftovers(key, self._pools.ledger))
         [write] = self._pools.ledger.close([start])
         if write.is_written:
-            self._count(row, start)
+            self._count(row, start, execution)
         return _closed(write)
 
     def _is_set_aside(self, start: Start) -> bool:
@@ -197,7 +198,7 @@ class Settler:
         except (ClientError, BotoCoreError) as error:
             logger.warning("not deleted", jobId=key.job_id, error=type(error).__name__)
 
-    def _count(self, row: Job, start: Start) -> None:
+    def _count(self, row: Job, start: Start, execution: Execution) -> None:
         """Measure and report a job that has ended: only once, for its execution is closed once."""
         ended_at = row.ended_at or now_ms()
         times = {metrics.EXTERNAL_END_TO_END: ended_at - row.submitted_at}
@@ -218,6 +219,7 @@ class Settler:
             start,
             is_bad=row.error is not None,
             code=row.error.code if row.error else None,
+            why=execution.why if row.error else None,
             queueWaitMs=times.get(metrics.QUEUE_WAIT),
             runMs=times.get(metrics.RUN_TIME),
             endToEndMs=times[metrics.EXTERNAL_END_TO_END],

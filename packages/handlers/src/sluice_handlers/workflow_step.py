@@ -22,6 +22,7 @@ import os
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
 from sluice_core import clients
 from sluice_core.inputs import InputStore
 from sluice_core.jobs import JobError, JobKey, JobStatus, now_ms
@@ -88,7 +89,12 @@ def _fetch(attempt: Attempt) -> dict[str, Any]:
 
 def _transform(attempt: Attempt) -> dict[str, Any]:
     """Do the job's work."""
-    job = _inputs.get(attempt.key)
+    try:
+        job = _inputs.get(attempt.key)
+    except ClientError:
+        if _is_ours(attempt):
+            raise
+        raise WorkRefused(_NOT_WANTED) from None  # whoever ended the job has cleaned up
     try:
         # Nobody sets the event: Step Functions stops an execution between its steps, not the work within one.
         made = _workloads[job.job_type].run(job.key.job_id, job.parameters, Event())

@@ -343,6 +343,8 @@ def stage_config(name: str, *, on_engine: bool = False) -> StageConfig:
 
     """
     config = _STAGES.get(name) or replace(_DEV, name=name)
+    if config.name != name:
+        raise ValueError(f"stage {name}: name must be {name!r} in its line, too, not {config.name!r}")
     if on_engine and config is _PACKAGED:  # it keeps its sizes, which are parameters
         config = replace(_PACKAGED, bundle_target="host")
     elif on_engine:
