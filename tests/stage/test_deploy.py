@@ -13,18 +13,22 @@ from typing import TYPE_CHECKING
 import pytest
 from sluice_harness import cdk_cli
 from sluice_harness.cdk_cli import CdkError
+from sluice_harness.deploy import __main__ as deploying
 from sluice_harness.description import ROOT, description_path, load
 from sluice_harness.engine import ACCOUNT, REGION
 from sluice_harness.local_stage import LocalStage, engine_environment
+from stage.processes import command, working_in
 from stage.recorded_calls import RecordedCalls
-from stage.running import RunningStage, deployed
+from stage.running import RunningStage, deployed, until
 from unit.sessions import ACTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from sluice_harness.description import StageDescription
+
+    Capture = pytest.CaptureFixture[str]
 
 pytestmark = pytest.mark.xdist_group("deploy")
 
@@ -154,6 +158,41 @@ def test_personal_stages_live_and_end_beside_each_other(
     again = run("destroy", *on, "--yes")
     assert again.returncode != 0
     assert f"there is no stage {name}" in again.stderr
+
+
+def containers(stage: RunningStage) -> list[int]:
+    """The processes of a stage's jobs in containers."""
+    return [pid for pid in working_in(stage.description.jobTable) if "sluice_core.run_job" in command(pid)]
+
+
+def test_a_stage_whose_executors_are_at_work_is_destroyed_all_the_same(
+    assemblies: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    # given a stage with a long job on each executor, two of which are containers
+    forgotten: list[str] = []
+    monkeypatch.setattr(deploying, "forget", forgotten.append)  # a file of this name may be an engineer's
+    monkeypatch.setenv(cdk_cli.ASSEMBLIES, str(tmp_path))
+    shutil.copytree(assemblies("longwork"), tmp_path / "longwork")  # which goes with its stage
+    with deployed("destroyed", assemblies("longwork"), stage="longwork") as host:
+        ann = host.person("ann")
+        for kind in ("weather-workflow", "weather-batch", "weather-task"):
+            ann.reached(ann.accepted({"jobType": kind, "parameters": {"workSeconds": 45}}), "RUNNING")
+        assert len(containers(host)) == 2
+
+        # when it is destroyed
+        monkeypatch.setattr("sys.argv", ["nox", "destroy", "--stage", "longwork", "--on", host.name, "--yes"])
+        deploying.main()
+
+        # then what will be stopped was said before
+        said = capsys.readouterr().out
+        assert "will be stopped: 1 on stepfunctions, 1 on batch, 1 on ecs" in said
+        assert "longwork is gone" in said
+        assert forgotten == ["longwork"]
+
+        # and all of it is gone, the containers, too
+        stacks = host.client("cloudformation").describe_stacks()["Stacks"]
+        assert [one["StackName"] for one in stacks if one["StackName"].startswith("sluice-longwork-")] == []
+        until(lambda: not containers(host), "no container of the stage is left", 30)
 
 
 def test_a_template_that_was_tampered_with_is_refused_with_the_next_step(assembly: Path, tmp_path: Path) -> None:

@@ -25,6 +25,10 @@ TRACE = "    at async Object.deployStack (/somewhere/cli.js:1:2345)\n    at proc
             "ValidationError: Template format error: Unresolved resource dependencies [Nothing]",
             "mend packages/infra",
         ),
+        (
+            "The stack is in DELETE_FAILED (The following resource(s) failed to delete: [EcsTasksCluster4A5C]).",
+            "run the same command again",
+        ),
     ],
 )
 def test_the_step_follows_from_what_was_said(said: str, step: str) -> None:

@@ -15,7 +15,7 @@ from moto import mock_aws
 from sluice_core import LIVE_ALIAS
 from sluice_core.rows import EXECUTION_INDEX
 from sluice_harness import description
-from sluice_harness.deploy.draining import refuse_to_lose_jobs
+from sluice_harness.deploy.draining import executing, refuse_to_lose_jobs
 from sluice_harness.deploy.target import Target, TargetError
 from sluice_harness.deploy.terminal import Refused
 from sluice_harness.ops.__main__ import main as sluice_ops
@@ -165,6 +165,23 @@ def test_an_executor_with_executions_stays(account: Account, tmp_path: Path) -> 
     refuse_to_lose_jobs("ann", assembly(tmp_path, "ecs"), account)
 
 
+def test_what_a_deletion_will_stop_is_counted_by_executor(account: Account) -> None:
+    # given a stage with three executors, two of which have jobs
+    account.deploy("stepfunctions", "batch", "ecs")
+    table = boto3.resource("dynamodb", REGION).Table("jobs")
+    for number, executor in enumerate(("ecs", "batch", "ecs")):
+        table.put_item(Item={"jobKey": str(number), "executing": executor, "executingSince": number})
+
+    # then these are counted
+    assert executing("ann", account) == {"batch": 1, "ecs": 2}
+
+    # and nothing is, once a deletion that then failed has come as far as the table, or the stack
+    table.delete()
+    assert executing("ann", account) == {}
+    account.stacks.clear()
+    assert executing("ann", account) == {}
+
+
 def test_a_stack_that_may_not_be_read_is_not_taken_for_none(
     account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,3 +194,5 @@ def test_a_stack_that_may_not_be_read_is_not_taken_for_none(
     # then that is said
     with pytest.raises(TargetError, match=f"{STACK} does not say .*: .*AccessDenied.*docs/deploying"):
         refuse_to_lose_jobs("ann", assembly(tmp_path), account)
+    with pytest.raises(TargetError, match=f"{STACK} does not say .*: .*AccessDenied.*docs/deploying"):
+        executing("ann", account)

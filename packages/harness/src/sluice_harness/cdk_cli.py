@@ -33,6 +33,7 @@ _NEXT_STEPS = {
     r"not bootstrapped|been bootstrapped|cdk-bootstrap.*not found": "run the same command with --bootstrap",
     r"Template format error|ValidationError|Unresolved|Unrecognized resource|SyntaxError": "the template "
     "cannot be deployed as it is: mend packages/infra, not build/cdk.out, and run the same command again",
+    r"DELETE_FAILED": "something was still in use: run the same command again, which goes on where this one ended",
 }
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from sluice_harness import cdk_cli
 from sluice_harness.deploy import removal, smoke
 from sluice_harness.deploy.describing import describe, read_outputs
-from sluice_harness.deploy.draining import refuse_to_lose_jobs
+from sluice_harness.deploy.draining import executing, refuse_to_lose_jobs
 from sluice_harness.deploy.target import Target, in_aws, make_ready, on_engine, refuse_local
 from sluice_harness.deploy.terminal import (
     Refused,
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         ("diff", _diff, "Show what a deployment would change, and change nothing."),
         ("describe", _describe, "Write build/stages/NAME.json for a stage that somebody else has deployed."),
         ("smoke", _smoke, "Run a job on a stage that is deployed, as its clients do, and download its result."),
-        ("destroy", _destroy, "Ask, empty the stage's bucket, and delete all it consists of."),
+        ("destroy", _destroy, "Ask, stop what runs, empty the stage's bucket, and delete all it consists of."),
     ):
         command = commands.add_parser(
             name, prog=f"nox -s {name} --", description=does, help=does, allow_abbrev=False
@@ -124,8 +124,11 @@ def _destroy(options: argparse.Namespace, target: Target, console: Console) -> N
     if not stacks:
         raise Refused(f"there is no stage {options.stage} in {target}")
     console.print(f"{options.stage}: to be deleted from {target}, with all jobs and results: {', '.join(stacks)}")
+    if counts := executing(options.stage, target):
+        told = ", ".join(f"{count} on {executor}" for executor, count in counts.items())
+        console.print(f"executions that are open and will be stopped: {told}", soft_wrap=True)
     confirm(f"Delete {options.stage} for good?", yes=options.yes)
-    with console.status("emptying the bucket") as status:
+    with console.status("stopping containers and emptying the bucket") as status:
         removal.destroy(assembly, target, tell=shown(status.update))
     forget(options.stage)
     shutil.rmtree(assembly)

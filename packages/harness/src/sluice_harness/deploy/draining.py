@@ -55,6 +55,28 @@ def refuse_to_lose_jobs(stage: str, assembly: Path, target: Target) -> None:
         raise TargetError(f"{told}; docs/deploying.md names the rights that this takes") from None
 
 
+def executing(stage: str, target: Target) -> dict[str, int]:
+    """Return how many executions are open on each of a stage's executors that has any.
+
+    Raises
+    ------
+    TargetError
+        The stage does not say.
+
+    """
+    stack = f"sluice-{stage}-ingestion"
+    dynamodb = target.client("dynamodb")
+    try:
+        there = _outputs(stack, target)
+        counts = {executor: _executions(dynamodb, there["JobTable"], executor) for executor in _executors(there)}
+    except dynamodb.exceptions.ResourceNotFoundException:  # an earlier deletion came as far as the table
+        return {}
+    except ClientError as error:
+        told = f"{stack} does not say whether its jobs are over: {error}"
+        raise TargetError(f"{told}; docs/deploying.md names the rights that this takes") from None
+    return {executor: count for executor, count in counts.items() if count}
+
+
 def _next_step(stage: str, executor: str) -> str:
     """Return what to do first, and how to see that it is done."""
     tool = "uv run --no-sync sluice-ops"

@@ -1,11 +1,17 @@
-"""The end of a stage: everything that it consists of is deleted, and nothing is left that costs money."""
+"""The end of a stage: everything that it consists of is deleted, and nothing is left that costs money.
+
+A cluster of ECS is not deleted while tasks are active in it (Amazon ECS API Reference, "DeleteCluster"), so those
+are stopped first. What else executes jobs ends with what is deleted: a job queue's jobs are terminated (AWS Batch
+API Reference, "DeleteJobQueue"), and a state machine's executions (AWS Step Functions API Reference,
+"DeleteStateMachine").
+"""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, WaiterError
 
 from sluice_harness import cdk_cli
 from sluice_harness.cdk_cli import CdkError
@@ -19,6 +25,8 @@ if TYPE_CHECKING:
 
 # What holds data of users; other retained resources (API Gateway's logging role) cost nothing.
 _STATEFUL = ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::Cognito::UserPool")
+# For how long tasks may take to stop: a container has two minutes at most, and its network is taken down after it.
+_STOPPED_WITHIN = {"Delay": 3, "MaxAttempts": 100}
 
 
 def protected(assembly: Path) -> list[str]:
@@ -53,22 +61,54 @@ def stacks(assembly: Path, cloudformation: Any) -> list[str]:
 
 
 def destroy(assembly: Path, target: Target, *, tell: Callable[[str], None]) -> None:
-    """Empty the buckets and delete the stacks.
+    """Stop containers, empty the buckets and delete the stacks.
 
     Raises
     ------
     CdkError
         A stack could not be deleted.
+    TargetError
+        A container could not be stopped; nothing is deleted yet, or not all.
 
     """
-    buckets = list(_buckets(assembly, target))
-    _empty(buckets, target)
+    buckets, clusters = (
+        list(_of_type(kind, assembly, target)) for kind in ("AWS::S3::Bucket", "AWS::ECS::Cluster")
+    )
+    _clear(buckets, clusters, target)
     try:
         cdk_cli.destroy(assembly, target.environment, tell)
     except CdkError:
-        # A job that was running has put its result into the bucket meanwhile; now nothing runs any more.
-        _empty(buckets, target)
+        # A job has begun meanwhile, or has put its result into the bucket; now nothing starts jobs any more.
+        _clear(buckets, clusters, target)
         cdk_cli.destroy(assembly, target.environment, tell)
+
+
+def _clear(buckets: list[str], clusters: list[str], target: Target) -> None:
+    """Remove what keeps CloudFormation from deleting buckets and clusters."""
+    for cluster in clusters:
+        _stop_tasks(cluster, target)
+    _empty(buckets, target)
+
+
+def _stop_tasks(cluster: str, target: Target) -> None:
+    """Stop a cluster's tasks, and wait until they have stopped."""
+    ecs = target.client("ecs")
+    try:
+        for page in ecs.get_paginator("list_tasks").paginate(cluster=cluster):
+            for task in page["taskArns"]:
+                ecs.stop_task(cluster=cluster, task=task, reason="sluice: the stage is deleted")
+        # Those that somebody else has stopped are there, too, until a while after their end.
+        for page in ecs.get_paginator("list_tasks").paginate(cluster=cluster, desiredStatus="STOPPED"):
+            if page["taskArns"]:
+                wait = ecs.get_waiter("tasks_stopped").wait
+                wait(cluster=cluster, tasks=page["taskArns"], WaiterConfig=_STOPPED_WITHIN)
+    except ecs.exceptions.ClusterNotFoundException:
+        return
+    except (ClientError, WaiterError) as error:
+        told = f"the containers in the ECS cluster {cluster} are not stopped: {error}"
+        raise TargetError(
+            f"{told}. Run the same command again; docs/deploying.md names the rights that this takes"
+        ) from None
 
 
 def _empty(buckets: list[str], target: Target) -> None:
@@ -84,12 +124,13 @@ def _empty(buckets: list[str], target: Target) -> None:
             continue
 
 
-def _buckets(assembly: Path, target: Target) -> Iterator[str]:
+def _of_type(kind: str, assembly: Path, target: Target) -> Iterator[str]:
+    """Yield the physical ids of what the stacks have of a type."""
     cloudformation = target.client("cloudformation")
     for name in stacks(assembly, cloudformation):
         for page in cloudformation.get_paginator("list_stack_resources").paginate(StackName=name):
             for resource in page["StackResourceSummaries"]:
-                if resource["ResourceType"] == "AWS::S3::Bucket":
+                if resource["ResourceType"] == kind:
                     yield resource["PhysicalResourceId"]
 
 
