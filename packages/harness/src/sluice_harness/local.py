@@ -6,10 +6,12 @@ import argparse
 import base64
 import json
 import signal
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from sluice_core.executors import LAMBDA, parse_executors
+from sluice_core.requests import DEFAULT_JOB_TYPE
 
 from sluice_harness.cdk_cli import CdkError
 from sluice_harness.client import sign_in
@@ -19,6 +21,19 @@ from sluice_harness.local_stage import LocalStage, StageError
 
 if TYPE_CHECKING:
     from sluice_harness.description import StageDescription
+
+_WEATHER = "sluice_core.weather:WeatherReport"
+# Prints an answer's jobId; of one that has none, as a refusal, it prints all and is an error.
+_JOB_ID = """python3 -c 'import json,sys; a=json.load(sys.stdin); print(a.get("jobId") or sys.exit(str(a)))'"""
+
+
+@dataclass(frozen=True, slots=True)
+class _JobType:
+    """A job type of a stage: what runs it, and whether it is the weather, whose parameters are known here."""
+
+    name: str
+    executor: str
+    is_weather: bool
 
 
 def main() -> None:
@@ -73,9 +88,13 @@ def instructions(stage: StageDescription, name: str, lambda_: Any) -> str:
     """
     user = stage.users[0]
     token = sign_in(stage, user)["IdToken"]
-    executors = _executors(stage, lambda_)
-    kinds = ", ".join(f"{kind} ({executor})" for kind, executor in executors.items())
-    long = next((kind for kind, executor in executors.items() if executor != LAMBDA), next(iter(executors)))
+    types = _job_types(stage, lambda_)
+    known = [one for one in types if one.is_weather] or types
+    long = next((one for one in known if one.executor != LAMBDA), known[0])
+    example, seconds, remark = _weather(known[0].name) if known[0].is_weather else _own(known[0].name)
+    shortest = {} if DEFAULT_JOB_TYPE in [one.name for one in known] else example
+    post = f"""curl -s -X POST '{stage.apiUrl}/submit-job' -H "Authorization: $TOKEN" \
+-H 'Content-Type: application/json'"""
     return f"""
 The local stage is up at {stage.apiUrl}
 and describes itself in {description_path(name)}. Ctrl-C ends it.
@@ -85,16 +104,13 @@ TOKEN={token}
 OWNER={_subject(token)}
 
 # submit a job; the answer's statusUrl says where to ask about it
-curl -s -i -X POST '{stage.apiUrl}/submit-job' -H "Authorization: $TOKEN" \
--H 'Content-Type: application/json' \
--d '{{"jobType": "weather-report", "parameters": {{"station": "Reykjavik", "records": 24, "format": "csv"}}}}'
+{post} -i -d '{json.dumps(example)}'
 
-# there are jobs of: {kinds}
-# one that takes half a minute, by the weather's workSeconds (at most 45): time to look at it, to cancel or kill it
-TYPE={long}
-JOB=$(curl -s -X POST '{stage.apiUrl}/submit-job' -H "Authorization: $TOKEN" \
--H 'Content-Type: application/json' -d '{{"jobType": "'$TYPE'", "parameters": {{"workSeconds": 30}}}}' \
-| python3 -c 'import json,sys; print(json.load(sys.stdin)["jobId"])')
+# there are jobs of: {", ".join(f"{one.name} ({one.executor})" for one in types)}
+# {remark}
+TYPE={long.name}
+JOB=$({post} -d '{{"jobType": "'$TYPE'", "parameters": {json.dumps(seconds)}}}' \
+| {_JOB_ID})
 
 # the operator's look at it
 uv run --no-sync sluice-ops job show "$JOB" --owner "$OWNER" --stage {name}
@@ -103,8 +119,8 @@ uv run --no-sync sluice-ops job show "$JOB" --owner "$OWNER" --stage {name}
 curl -s -X POST "{stage.apiUrl}/cancel-job/$JOB" -H "Authorization: $TOKEN"
 
 # submit, ask until there is a result, download it
-JOB=$(curl -s -X POST '{stage.apiUrl}/submit-job' -H "Authorization: $TOKEN" \
--H 'Content-Type: application/json' -d '{{}}' | python3 -c 'import json,sys; print(json.load(sys.stdin)["jobId"])')
+JOB=$({post} -d '{json.dumps(shortest)}' \
+| {_JOB_ID})
 until STATUS=$(curl -s "{stage.apiUrl}/job-status/$JOB" -H "Authorization: $TOKEN"); \
 echo "$STATUS"; [[ "$STATUS" == *'"endedAt"'* ]]; do sleep 1; done
 echo "$STATUS" | python3 -c 'import json,sys; print(json.load(sys.stdin)["result"]["url"])' \\
@@ -112,14 +128,29 @@ echo "$STATUS" | python3 -c 'import json,sys; print(json.load(sys.stdin)["result
 """
 
 
-def _executors(stage: StageDescription, lambda_: Any) -> dict[str, str]:
-    """Return what runs each job type."""
+def _weather(job_type: str) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Return a submission, the parameters of a long job, and what to say of those."""
+    example = {"jobType": job_type, "parameters": {"station": "Reykjavik", "records": 24, "format": "csv"}}
+    remark = (
+        "one that takes half a minute, by the weather's workSeconds (at most 45): time to look at it, to cancel"
+    )
+    return example, {"workSeconds": 30}, f"{remark} or kill it"
+
+
+def _own(job_type: str) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Return the same of work that is not the weather's."""
+    remark = "parameters are the work's own: put them in place of {} here and below; a refusal says what it takes"
+    return {"jobType": job_type, "parameters": {}}, {}, remark
+
+
+def _job_types(stage: StageDescription, lambda_: Any) -> list[_JobType]:
+    """Return the job types that a stage has."""
     told = lambda_.get_function_configuration(FunctionName=live(stage.functions.processor))["Environment"][
         "Variables"
     ]
-    named = parse_executors(told.get("EXECUTORS", ""))
-    kinds = [entry.partition("=")[0].strip() for entry in told["WORKLOADS"].split(",")]
-    return {kind: named.get(kind, LAMBDA) for kind in kinds}
+    executors = parse_executors(told.get("EXECUTORS", ""))
+    workloads = dict(entry.strip().split("=") for entry in told["WORKLOADS"].split(","))
+    return [_JobType(name, executors.get(name, LAMBDA), work == _WEATHER) for name, work in workloads.items()]
 
 
 def _subject(token: str) -> str:
