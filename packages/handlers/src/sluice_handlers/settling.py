@@ -281,5 +281,13 @@ def _closed(write: Write) -> Settlement:
 
 
 def _report(outcome: str, row: Job, start: Start, *, is_bad: bool, **fields: Any) -> None:
-    of_execution = {"executor": start.executor, "handle": row.handle, "starts": row.starts}
-    report(outcome, row.key, is_bad=is_bad, jobType=row.job_type, **of_execution, **fields)
+    report(
+        outcome,
+        row.key,
+        is_bad=is_bad,
+        jobType=row.job_type,
+        executor=start.executor,
+        handle=row.handle,
+        starts=row.starts,
+        **fields,
+    )
