@@ -53,7 +53,7 @@ def _run(client: JobClient) -> str:
     try:
         answer = client.submit(_JOB)
         if answer.status_code != httpx.codes.ACCEPTED:
-            raise SmokeError(f"a submission was answered with {answer.status_code}: {answer.text}")
+            raise SmokeError(_refused(answer))
         job_id = str(answer.json()["jobId"])
         final = _follow(client, job_id)
     finally:
@@ -67,6 +67,15 @@ def _run(client: JobClient) -> str:
     if not download.is_success or len(download.content) != result["bytes"]:
         raise SmokeError(f"the result of job {job_id} cannot be downloaded: {download.status_code}")
     return job_id
+
+
+def _refused(answer: httpx.Response) -> str:
+    told = f"the smoke test's job was answered with {answer.status_code}: {answer.text}"
+    if answer.status_code != httpx.codes.BAD_REQUEST:
+        return told
+    file = "packages/harness/src/sluice_harness/deploy/smoke.py"
+    step = f"If the stage takes no {_JOB['jobType']}, make _JOB in {file} one that it takes"
+    return f"{told}. {step} (docs/replacing-the-weather.md, step 3), and run `uvx nox -s smoke`"
 
 
 def _follow(client: JobClient, job_id: str) -> dict[str, Any]:
