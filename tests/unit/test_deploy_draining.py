@@ -14,7 +14,8 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 from sluice_core import LIVE_ALIAS
 from sluice_core.rows import EXECUTION_INDEX
-from sluice_harness import description
+from sluice_harness import cdk_cli, description
+from sluice_harness.deploy import __main__ as deploying
 from sluice_harness.deploy.draining import executing, refuse_to_lose_jobs
 from sluice_harness.deploy.target import Target, TargetError
 from sluice_harness.deploy.terminal import Refused
@@ -150,6 +151,29 @@ def test_an_executor_with_messages_stays(queue: str, what: str, account: Account
     send(queue)
     with pytest.raises(Refused, match=f"jobs of batch: {what}. Deploy it"):
         refuse_to_lose_jobs("ann", assembly(tmp_path), account)
+
+
+def test_a_comparison_says_what_a_deployment_would_be_refused_for(
+    account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given a stage that is to lose an executor, and how its templates differ
+    monkeypatch.setattr(description, "_STAGES", tmp_path / "nothing")
+    monkeypatch.setattr(deploying, "in_aws", lambda: account)
+    monkeypatch.setattr(cdk_cli, "synthesize", lambda *_, **__: assembly(tmp_path))
+    monkeypatch.setattr(cdk_cli, "diff", lambda *_: "[-] AWS::SQS::Queue Batch/Queue BatchQueue1 destroy")
+    monkeypatch.setattr("sys.argv", ["nox", "diff", "--stage", "ann"])
+    account.deploy("batch")
+
+    # when they are compared while it has nothing to do, then they differ, and that is all
+    deploying.main()
+    assert capsys.readouterr().out.splitlines()[-1] == "0 new, 0 changed, 1 removed"
+
+    # when it has, then the comparison ends with what keeps it from being deployed
+    send("BatchQueue")
+    deploying.main()
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2] == "0 new, 0 changed, 1 removed"
+    assert said[-1].startswith("deploy refuses this as it is: ann would lose jobs of batch: 1 queued. Deploy it")
 
 
 def test_an_executor_with_executions_stays(account: Account, tmp_path: Path) -> None:

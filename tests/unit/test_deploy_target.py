@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from botocore.stub import Stubber
 from moto import mock_aws
 from sluice_harness import description
 from sluice_harness.deploy import removal
-from sluice_harness.deploy.target import TargetError, in_aws, make_ready, of_stage, on_engine, refuse_local
+from sluice_harness.deploy.target import Target, TargetError, in_aws, make_ready, of_stage, on_engine, refuse_local
 from unit import reviewed
 
 if TYPE_CHECKING:
@@ -96,6 +97,36 @@ def test_a_stack_that_is_not_there_is_none_to_destroy(assembly: Path, cloudforma
     with Stubber(cloudformation) as without:
         without.add_client_error("describe_stacks", "ValidationError", "Stack sluice-ann-auth does not exist")
         assert removal.stacks(assembly, cloudformation) == []
+
+
+@dataclass(frozen=True)
+class WithClusters(Target):
+    """An account whose ECS answers as told."""
+
+    ecs: Any = None
+
+    def client(self, service: str) -> Any:
+        assert service == "ecs"
+        return self.ecs
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("AccessDeniedException", r"cluster tasks are not stopped: .*Run the same command again; docs/deploying"),
+        ("ClusterNotFoundException", None),  # an earlier deletion came as far as that
+    ],
+)
+def test_containers_that_may_not_be_stopped_end_a_deletion_with_what_to_do(code: str, said: str | None) -> None:
+    # given an ECS that does not list a cluster's tasks
+    ecs = boto3.client("ecs", region_name="eu-central-1")
+    with Stubber(ecs) as answering:
+        answering.add_client_error("list_tasks", code)
+
+        # then a cluster that is gone has none, and of another that is said
+        expected = pytest.raises(TargetError, match=said) if said else nullcontext()
+        with expected:
+            removal._stop_tasks("tasks", WithClusters(ACCOUNT, "eu-central-1", {}, ecs=ecs))
 
 
 def test_a_stage_of_this_machine_is_not_looked_for_in_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -111,6 +111,10 @@ def _diff(options: argparse.Namespace, target: Target, console: Console) -> None
     assembly = _synthesize(options, target, console)
     console.print(f"{options.stage}: compared with {target}")
     show_changes(cdk_cli.diff(assembly, target.environment), console)
+    try:
+        refuse_to_lose_jobs(options.stage, assembly, target)
+    except Refused as refused:
+        console.print(f"deploy refuses this as it is: {refused}", markup=False, soft_wrap=True)
 
 
 def _destroy(options: argparse.Namespace, target: Target, console: Console) -> None:
