@@ -160,7 +160,7 @@ def log_calls() -> Iterator[ast.Call]:
         for node in ast.walk(ast.parse(source.read_text())):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
-                if called in {"report", "_report", "self._report", "write"} or re.fullmatch(
+                if called in {"report", "_report", "self._report", "self._give_back", "write"} or re.fullmatch(
                     r"logger\.(info|warning|error)", called
                 ):
                     yield node
