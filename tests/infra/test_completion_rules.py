@@ -25,7 +25,7 @@ ARNS = {
     ("AWS::ECS::Cluster", "Arn"): SOURCES[ECS],
 }
 # What is no end, of those that are recorded.
-OPEN = {"running", "stopping"}
+OPEN = {"waiting", "running", "stopping"}
 
 
 @pytest.fixture(scope="module")
